@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod logging;
 pub mod metrics;
 pub mod reason;
 pub mod refusals;
