@@ -1,6 +1,10 @@
 //! The Adit agent: mutually authenticated TLS 1.3 tunnels between the applications of a mesh's hosts.
 
+pub mod admin;
 pub mod clock;
+pub mod metrics;
 pub mod reason;
+pub mod refusals;
 pub mod splice;
 pub mod transport;
+pub mod vocabulary;

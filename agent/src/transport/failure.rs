@@ -4,68 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// The layer that failed, from the name down to the application's target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Layer {
-    /// A DNS name gave no address.
-    Resolve,
-    /// The kernel knows no way there.
-    NoRoute,
-    /// The host answered: nothing listens there.
-    Refused,
-    /// Nothing answered at all: a firewall that drops, or a host that is down.
-    Silent,
-    /// TLS or QUIC failed before certificates mattered.
-    Tls,
-    /// A certificate was refused, by this side or by the peer.
-    Identity,
-    /// The peer speaks another version, or belongs to another mesh.
-    Hello,
-    /// The offering node does not let this node reach the service.
-    Permit,
-    /// The application behind the offering agent.
-    Target,
-    /// A limit of an agent is reached.
-    Limit,
-}
-
-impl Layer {
-    /// Every layer, for tables and metrics.
-    pub const ALL: &[Self] = &[
-        Self::Resolve,
-        Self::NoRoute,
-        Self::Refused,
-        Self::Silent,
-        Self::Tls,
-        Self::Identity,
-        Self::Hello,
-        Self::Permit,
-        Self::Target,
-        Self::Limit,
-    ];
-
-    /// A stable snake_case name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Resolve => "resolve",
-            Self::NoRoute => "no_route",
-            Self::Refused => "refused",
-            Self::Silent => "silent",
-            Self::Tls => "tls",
-            Self::Identity => "identity",
-            Self::Hello => "hello",
-            Self::Permit => "permit",
-            Self::Target => "target",
-            Self::Limit => "limit",
-        }
-    }
-}
-
-impl fmt::Display for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+pub use crate::refusals::Layer;
 
 /// A failed attempt to reach a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
