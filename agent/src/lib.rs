@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod clock;
 pub mod metrics;
+pub mod identity;
 pub mod reason;
 pub mod refusals;
 pub mod splice;
