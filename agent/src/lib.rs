@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod reason;
 pub mod splice;
+pub mod transport;
