@@ -2,8 +2,8 @@
 
 pub mod admin;
 pub mod clock;
-pub mod metrics;
 pub mod identity;
+pub mod metrics;
 pub mod reason;
 pub mod refusals;
 pub mod splice;

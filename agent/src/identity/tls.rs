@@ -134,6 +134,11 @@ impl TlsContext {
         &self.identity
     }
 
+    /// The clock by which peers are judged.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// What peers are judged by.
     pub fn judge(&self) -> &Arc<Judge> {
         &self.judge

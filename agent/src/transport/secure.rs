@@ -73,14 +73,7 @@ pub async fn dial(
             GreetError::Io(e) => explain_dial(&e, &verdict, context),
             GreetError::Hello(e) => hello_failure(&e),
         })?;
-        Ok(Secure {
-            tls: tls.into(),
-            peer: proven,
-            hello,
-            address,
-            alpn: alpn.to_vec(),
-            took: started.elapsed(),
-        })
+        Ok(Secure { tls: tls.into(), peer: proven, hello, address, alpn: alpn.to_vec(), took: started.elapsed() })
     };
     match timeout_at(deadline, work).await {
         Ok(result) => result.map_err(|f| f.at(address)),
@@ -106,13 +99,11 @@ pub async fn accept(
     let started = Instant::now();
     let address = tcp.peer_addr().map_err(|e| Refused::Failed("io", Failure::from_io(&e)))?;
     let work = async {
-        let (config, verdict) = context.accept(alpns).map_err(|e| {
-            Refused::Failed("internal", Failure::new(Layer::Tls, format!("this agent's own TLS: {e}")))
-        })?;
-        let mut tls = TlsAcceptor::from(config)
-            .accept(Socket::new(tcp))
-            .await
-            .map_err(|e| explain_accept(&e, &verdict))?;
+        let (config, verdict) = context
+            .accept(alpns)
+            .map_err(|e| Refused::Failed("internal", Failure::new(Layer::Tls, format!("this agent's own TLS: {e}"))))?;
+        let mut tls =
+            TlsAcceptor::from(config).accept(Socket::new(tcp)).await.map_err(|e| explain_accept(&e, &verdict))?;
         let alpn = match tls.get_ref().1.alpn_protocol() {
             Some(alpn) => alpn.to_vec(),
             None => {
@@ -129,7 +120,9 @@ pub async fn accept(
         let round_trip = started.elapsed();
         let hello =
             greet(&mut tls, mine, false, context.clock(), Some(round_trip)).await.map_err(|error| match error {
-                GreetError::Io(e) => Refused::Failed("lost", Failure::new(Layer::Hello, format!("lost before HELLO: {e}"))),
+                GreetError::Io(e) => {
+                    Refused::Failed("lost", Failure::new(Layer::Hello, format!("lost before HELLO: {e}")))
+                }
                 GreetError::Hello(e) => Refused::Failed("hello", hello_failure(&e)),
             })?;
         Ok(Secure { tls: tls.into(), peer: proven, hello, address, alpn, took: started.elapsed() })
@@ -211,17 +204,20 @@ fn explain_dial(error: &std::io::Error, verdict: &Verdict, context: &TlsContext)
     }
     match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::AlertReceived(alert)) => {
-            let own = context.describe_own();
+            let own = describe(context.identity());
             let (layer, why) = match alert {
-                Alert::CertificateExpired => {
-                    (Layer::Identity, format!("the peer says that this node's certificate is expired or not yet valid ({own})"))
-                }
+                Alert::CertificateExpired => (
+                    Layer::Identity,
+                    format!("the peer says that this node's certificate is expired or not yet valid ({own})"),
+                ),
                 Alert::UnknownCA => {
                     (Layer::Identity, format!("the peer does not know the CA of this node's certificate ({own})"))
                 }
                 Alert::AccessDenied => (
                     Layer::Identity,
-                    format!("the peer does not take this node for a member of its mesh: is this node in its mesh file? ({own})"),
+                    format!(
+                        "the peer does not take this node for a member of its mesh: is this node in its mesh file? ({own})"
+                    ),
                 ),
                 Alert::CertificateRevoked => {
                     (Layer::Identity, format!("the peer says that this node's certificate is revoked ({own})"))
@@ -257,12 +253,29 @@ fn explain_accept(error: &std::io::Error, verdict: &Verdict) -> Refused {
         return Refused::Identity(rejection);
     }
     let (name, detail) = match tls {
-        Some(rustls::Error::PeerIncompatible(why)) => ("incompatible", format!("the peer offers nothing we accept: {why:?}")),
+        Some(rustls::Error::PeerIncompatible(why)) => {
+            ("incompatible", format!("the peer offers nothing we accept: {why:?}"))
+        }
         Some(rustls::Error::InvalidMessage(why)) => ("not_tls", format!("that is not TLS: {why:?}")),
-        Some(rustls::Error::NoApplicationProtocol) => ("no_protocol", "the peer names no protocol of this agent (ALPN)".to_owned()),
+        Some(rustls::Error::NoApplicationProtocol) => {
+            ("no_protocol", "the peer names no protocol of this agent (ALPN)".to_owned())
+        }
         Some(rustls::Error::AlertReceived(alert)) => ("alert", format!("the peer ended the handshake: {alert:?}")),
         Some(other) => ("tls", other.to_string()),
         None => ("lost", format!("lost during the handshake: {error}")),
     };
     Refused::Failed(name, Failure::new(Layer::Tls, detail))
+}
+
+/// This node's own certificate, for a message about its refusal.
+fn describe(identity: &crate::identity::Identity) -> String {
+    use time::format_description::well_known::Rfc3339;
+    let date = |at: time::OffsetDateTime| at.format(&Rfc3339).unwrap_or_default();
+    format!(
+        "serial {}, valid from {} to {}, issued by {}",
+        identity.serial(),
+        date(identity.not_before()),
+        date(identity.not_after()),
+        identity.issuer()
+    )
 }

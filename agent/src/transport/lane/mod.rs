@@ -1,0 +1,5 @@
+//! Lanes: TLS connections that carry one application stream at a time, made ahead of need and used again.
+
+pub mod machine;
+mod receive;
+pub mod violation;
