@@ -73,6 +73,11 @@ pub trait Carrier {
         let _ = cx;
         Poll::Pending
     }
+
+    /// Whether the stream broke before the far side had seen anything of it, so that it can be opened again elsewhere.
+    fn moved(&self) -> bool {
+        false
+    }
 }
 
 /// How many bytes a connection has moved, read live by others.
@@ -106,13 +111,15 @@ pub enum End {
     Cut(Reason),
     /// The link was lost under it.
     Lost(Broken),
+    /// The far side has seen nothing of it and will not: it can go on over another stream.
+    Moved,
 }
 
 impl End {
     /// The reason to be told, if it is not an orderly end.
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Closed => None,
+            Self::Closed | Self::Moved => None,
             Self::Application(_) => Some(Reason::Application),
             Self::Far(reason) | Self::Cut(reason) => Some(*reason),
             Self::Lost(_) => Some(Reason::LinkLost),
@@ -219,6 +226,9 @@ pub async fn splice<C: Carrier>(
         })
         .await
     };
+    if matches!(end, End::Lost(_)) && carrier.moved() {
+        return End::Moved;
+    }
     if let Some(reason) = end.reason() {
         // Dropping the socket now sends a RST instead of a FIN.
         drop(SockRef::from(app).set_linger(Some(Duration::ZERO)));

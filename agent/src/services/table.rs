@@ -82,7 +82,7 @@ impl Connection {
     pub fn cut(&self, reason: Reason) {
         if let Some(sender) = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // It may have ended by itself meanwhile.
-            drop(sender.send(reason));
+            sender.send(reason).ok();
         }
     }
 }
@@ -132,13 +132,7 @@ impl Table {
     /// An empty table for at most `limit` connections.
     pub fn new(limit: usize) -> Arc<Self> {
         let (events, _) = broadcast::channel(FOLLOW_BACKLOG);
-        Arc::new(Self {
-            next: AtomicU64::new(1),
-            count: AtomicUsize::new(0),
-            limit,
-            live: DashMap::new(),
-            events,
-        })
+        Arc::new(Self { next: AtomicU64::new(1), count: AtomicUsize::new(0), limit, live: DashMap::new(), events })
     }
 
     /// Adds a connection. It stays in the table until the [`Entry`] is dropped.
