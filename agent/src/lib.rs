@@ -1,5 +1,6 @@
 //! The Adit agent: mutually authenticated TLS 1.3 tunnels between the applications of a mesh's hosts.
 
 pub mod clock;
+pub mod identity;
 pub mod reason;
 pub mod splice;
