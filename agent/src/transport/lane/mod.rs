@@ -2,4 +2,6 @@
 
 pub mod machine;
 mod receive;
+#[cfg(test)]
+mod tests;
 pub mod violation;
