@@ -3,4 +3,6 @@
 pub mod link;
 pub mod machine;
 mod receive;
+#[cfg(test)]
+mod tests;
 pub mod violation;
