@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod clock;
 pub mod identity;
+pub mod logging;
 pub mod metrics;
 pub mod peers;
 pub mod reason;

@@ -45,7 +45,6 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     certificate_expiry: Gauge,
     mesh_version: Gauge,
-    log_suppressed: Counter,
     connect_duration: Histogram,
     handshake_duration: Histogram,
     ping_rtt: Histogram,
@@ -72,7 +71,6 @@ impl Metrics {
             refusals: Family::default(),
             certificate_expiry: Gauge::default(),
             mesh_version: Gauge::default(),
-            log_suppressed: Counter::default(),
             connect_duration: Histogram::new(LATENCY),
             handshake_duration: Histogram::new(LATENCY),
             ping_rtt: Histogram::new(ROUND_TRIP),
@@ -133,11 +131,6 @@ impl Metrics {
             self.ping_rtt.clone(),
         );
         r.register("refusals", "Refusals and failures by layer and reason", self.refusals.clone());
-        r.register(
-            "log_lines_suppressed",
-            "Log lines left out because too many of a kind came",
-            self.log_suppressed.clone(),
-        );
         r.register_collector(Box::new(process::Process));
         all
     }
@@ -206,11 +199,6 @@ impl Metrics {
     /// The mesh document in force has this version.
     pub fn mesh_version(&self, version: u64) {
         self.mesh_version.set(i64::try_from(version).unwrap_or(i64::MAX));
-    }
-
-    /// So many log lines were left out.
-    pub fn log_lines_suppressed(&self, lines: u64) {
-        self.log_suppressed.inc_by(lines);
     }
 }
 

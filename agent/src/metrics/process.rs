@@ -1,13 +1,14 @@
-//! The process as the kernel sees it, read at each scrape.
+//! What belongs to the process as a whole, read at each scrape: what the kernel says of it, and its log.
 
 use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-/// Descriptors and resident memory of this process.
+/// Descriptors, resident memory and log of this process.
 #[derive(Debug)]
 pub(super) struct Process;
 
@@ -29,7 +30,14 @@ impl Collector for Process {
             )?;
             gauge.encode(metric)?;
         }
-        Ok(())
+        let suppressed = ConstCounter::new(crate::logging::suppressed_lines());
+        let metric = encoder.encode_descriptor(
+            "log_lines_suppressed",
+            "Log lines left out because too many of a kind came.",
+            None,
+            suppressed.metric_type(),
+        )?;
+        suppressed.encode(metric)
     }
 }
 

@@ -25,7 +25,6 @@ fn populated() -> (Metrics, LinkMeter, OpenConnection) {
     metrics.connected(Duration::from_millis(3));
     metrics.certificate_expires(datetime!(2026-02-07 00:00 UTC));
     metrics.mesh_version(12);
-    metrics.log_lines_suppressed(3);
     (metrics, link, open)
 }
 
