@@ -7,11 +7,7 @@
 //! | of | asked |
 //! |---|---|
 //! | all | version 3; serial positive, minimal, at most 20 octets; every extension once and readable; no critical extension that is not processed; key identifiers and AIA not critical; keys P-256, P-384, Ed25519, or RSA of 2048 to 8192 bits in whole octets (outside issuers' roots are often RSA) |
-<<<<<<< HEAD
-//! | leaf | extended key usage present, not critical, with the purpose of the role and without "any"; not a CA by basic constraints nor by key usage; digitalSignature if there is a key usage; no name constraints; authority key identifier; a SAN that is critical exactly if the subject is empty |
-=======
 //! | leaf | extended key usage present, not critical, with the purpose of the role and without "any"; not a CA by basic constraints nor by key usage; digitalSignature if there is a key usage; no name constraints; authority key identifier; DNS names of one host each, so no wildcards; a SAN that is critical exactly if the subject is empty |
->>>>>>> ident
 //! | CA | basic constraints critical with cA; keyCertSign if there is a key usage; subject; subject key identifier; name constraints critical and only of DNS names and IP ranges; no policy constraints |
 //! | intermediate | authority key identifier |
 //! | root | no extended key usage; path length kept; if it has an authority key identifier, its own |
@@ -232,11 +228,6 @@ fn check_leaf(cert: &Certificate<'_>, purpose: Option<Purpose>) -> Result<(), Fl
     if extension!(cert, NameConstraints).is_some() {
         return Err(Flaw::Forbidden("name constraints"));
     }
-<<<<<<< HEAD
-    let Some((_, extension)) = extension!(cert, SubjectAlternativeName) else {
-        return Err(Flaw::Missing("subject alternative name"));
-    };
-=======
     let Some((san, extension)) = extension!(cert, SubjectAlternativeName) else {
         return Err(Flaw::Missing("subject alternative name"));
     };
@@ -247,7 +238,6 @@ fn check_leaf(cert: &Certificate<'_>, purpose: Option<Purpose>) -> Result<(), Fl
             return Err(Flaw::Name(format!("its DNS name {} is not that of one host", name.escape_debug())));
         }
     }
->>>>>>> ident
     match (cert.x509.subject().iter_rdn().next().is_none(), extension.critical) {
         (true, false) => return Err(Flaw::NotCritical("the subject alternative name, though its subject is empty,")),
         (false, true) => return Err(Flaw::Critical("the subject alternative name, though it has a subject,")),

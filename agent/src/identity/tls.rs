@@ -134,14 +134,11 @@ impl TlsContext {
         &self.identity
     }
 
-<<<<<<< HEAD
     /// The clock by which peers are judged.
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
-=======
->>>>>>> ident
     /// What peers are judged by.
     pub fn judge(&self) -> &Arc<Judge> {
         &self.judge
