@@ -2,9 +2,13 @@
 
 pub mod admin;
 pub mod clock;
+pub mod identity;
 pub mod logging;
 pub mod metrics;
+pub mod peers;
 pub mod reason;
 pub mod refusals;
+pub mod services;
 pub mod splice;
+pub mod transport;
 pub mod vocabulary;
