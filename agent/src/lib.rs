@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod host;
 pub mod identity;
 pub mod logging;
 pub mod metrics;
@@ -9,6 +10,7 @@ pub mod peers;
 pub mod reason;
 pub mod refusals;
 pub mod services;
+pub mod snapshot;
 pub mod splice;
 pub mod transport;
 pub mod vocabulary;
