@@ -97,9 +97,7 @@ impl Index {
         let length = fs::metadata(&self.path).map_err(Error::io("read", &self.path))?.len();
         let head = read_head(&self.head_path)?;
         if head.as_ref() != Some(&self.state.head) || length != self.state.length {
-            if let Some(dir) = self.path.parent() {
-                *self = Self::open(dir)?;
-            }
+            *self = Self::open(atomic::parent(&self.path))?;
         }
         Ok(())
     }
