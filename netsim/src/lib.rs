@@ -1,1 +1,58 @@
-//! x
+//! Network namespaces and the links between them, for running any program on a network of its own.
+//!
+//! Linux only, and no helper programs: everything is done by system calls and netlink. Root is not needed where the
+//! kernel lets an ordinary user make namespaces; [`enter`] finds out and says why not.
+//!
+//! ```text
+//!   enter()            the process gets a network, a mount table and, if it is not root, a user table of its own
+//!     │
+//!     ├─ Namespace::new()            one host of the simulated network, its loopback is up
+//!     ├─ Namespace::new()
+//!     │       ╎
+//!     │     veth(left, right)        a cable between two hosts        Switch::new().plug(...)   a cable for more
+//!     │       ╎
+//!     ├─ Namespace::command("prog")  any program, on that host
+//!     ├─ Namespace::run(|| ...)      a closure, on that host
+//!     └─ Namespace::block(&[...])    what the host's firewall drops or rejects; can be changed at any time
+//! ```
+//!
+//! Nothing has to be cleaned up. A namespace and its links vanish with the last descriptor and process in it, and every
+//! program started through [`Namespace::command`] is killed when the thread that started it ends.
+
+mod enter;
+mod filter;
+mod link;
+mod namespace;
+mod netlink;
+
+pub use enter::{Entered, Unavailable, enter};
+pub use filter::{Answer, Block, Traffic};
+pub use link::{End, Port, Switch, veth};
+pub use namespace::Namespace;
+
+/// What went wrong while a part of the network was made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused a step.
+    #[error("{what}")]
+    Kernel {
+        /// The step.
+        what: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An interface address is not written as `ADDRESS/BITS`.
+    #[error("not an address with a prefix length: {0}")]
+    Address(String),
+    /// An interface name is empty or longer than the 15 bytes that the kernel takes.
+    #[error("not an interface name: {0:?}")]
+    Interface(String),
+}
+
+impl Error {
+    fn kernel(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Kernel { what, source }
+    }
+}

@@ -1,0 +1,3 @@
+//! The other nodes: one actor a peer holds its link and hands out streams.
+
+pub mod control;

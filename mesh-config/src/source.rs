@@ -1,0 +1,218 @@
+//! A document's text, and the problems found in it.
+
+use std::ops::Range;
+
+use crate::diagnostic::{Problem, Severity, Snippet};
+use crate::fault::Fault;
+use crate::suggest::Suggester;
+
+/// Problems kept of one document. The rest is counted.
+pub const MAX_PROBLEMS: usize = 1_000;
+
+/// A part of a document: byte offsets into its text.
+pub type Span = Range<usize>;
+
+/// A document's text and the name of the file it came from.
+#[derive(Debug)]
+pub struct Source<'t> {
+    file: &'t str,
+    text: &'t str,
+    /// Where each line begins.
+    lines: Vec<usize>,
+}
+
+impl<'t> Source<'t> {
+    /// Takes `text`, which came from `file`. A byte order mark at its start is left out.
+    pub fn new(file: &'t str, text: &'t str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { file, text, lines }
+    }
+
+    /// The file's name as it was given.
+    pub fn file(&self) -> &'t str {
+        self.file
+    }
+
+    /// The text without a byte order mark.
+    pub fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// Line and column of a byte offset, both from 1, the column in characters.
+    pub fn place(&self, offset: usize) -> (usize, usize) {
+        let (line, start) = self.line_of(offset);
+        (line + 1, self.characters(start, offset) + 1)
+    }
+
+    /// The line's index and where it begins.
+    fn line_of(&self, offset: usize) -> (usize, usize) {
+        let line = self.lines.partition_point(|&start| start <= offset).saturating_sub(1);
+        (line, self.lines.get(line).copied().unwrap_or(0))
+    }
+
+    /// Characters that begin from `from` up to before `to`.
+    fn characters(&self, from: usize, to: usize) -> usize {
+        let to = self.text.floor_char_boundary(to);
+        self.text.get(from..to).map_or(0, |part| part.chars().count())
+    }
+
+    /// A problem at `span`.
+    pub fn problem(&self, severity: Severity, span: &Span, message: impl AsRef<str>) -> Problem {
+        let mut problem = Problem::with_file(severity, self.file, message);
+        let (index, start) = self.line_of(span.start);
+        let end = self.lines.get(index + 1).copied().unwrap_or(self.text.len());
+        let line = self.text.get(start..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        let before = self.characters(start, span.start);
+        let width = self.characters(self.text.floor_char_boundary(span.start), span.end.min(start + line.len()));
+        problem.line = index + 1;
+        problem.column = before + 1;
+        problem.snippet = Some(Snippet::of(line, before, width));
+        problem
+    }
+}
+
+/// The problems found in one document, at most [`MAX_PROBLEMS`] of them.
+#[derive(Debug)]
+pub struct Problems<'s> {
+    source: &'s Source<'s>,
+    found: Vec<(Span, Problem)>,
+    errors: usize,
+    unkept: usize,
+    torn: bool,
+    suggester: Suggester,
+}
+
+impl<'s> Problems<'s> {
+    /// None yet.
+    pub fn new(source: &'s Source<'s>) -> Self {
+        Self { source, found: Vec::new(), errors: 0, unkept: 0, torn: false, suggester: Suggester::default() }
+    }
+
+    /// An error at `span`.
+    pub fn error(&mut self, span: &Span, message: impl AsRef<str>) -> Noted<'_> {
+        self.note(Severity::Error, span, message.as_ref())
+    }
+
+    /// A warning at `span`.
+    pub fn warning(&mut self, span: &Span, message: impl AsRef<str>) -> Noted<'_> {
+        self.note(Severity::Warning, span, message.as_ref())
+    }
+
+    /// A fault at `span`.
+    pub fn fault(&mut self, span: &Span, fault: &Fault) {
+        self.error(span, &fault.message).hint_if(fault.hint.as_deref());
+    }
+
+    /// Which of `candidates` `text` was most likely meant to be, as a hint. The work done for one document is bounded.
+    pub fn nearest<'c>(&self, text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+        if self.found.len() == MAX_PROBLEMS {
+            return None;
+        }
+        self.suggester.nearest(text, candidates).map(|name| format!("did you mean `{name}`?"))
+    }
+
+    /// Says that the text could not be read as TOML everywhere, so that parts of it may be unknown.
+    pub(crate) fn tear(&mut self) {
+        self.torn = true;
+    }
+
+    /// Whether parts of the document may be unknown, because its text could not be read as TOML everywhere. What is
+    /// missing may then be in such a part, so nothing that follows from an absence is worth a word.
+    pub fn torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Whether there is an error among them.
+    pub fn refused(&self) -> bool {
+        self.errors > 0
+    }
+
+    fn note(&mut self, severity: Severity, span: &Span, message: &str) -> Noted<'_> {
+        self.errors += usize::from(severity == Severity::Error);
+        if self.found.len() == MAX_PROBLEMS {
+            self.unkept += 1;
+            return Noted(None);
+        }
+        self.found.push((span.clone(), self.source.problem(severity, span, message)));
+        Noted(self.found.last_mut().map(|(_, problem)| problem))
+    }
+
+    /// All of them by place. The last one says how many were not kept.
+    ///
+    /// # Errors
+    /// If the document is refused: the errors and the warnings.
+    pub fn finish(mut self) -> Result<Vec<Problem>, Vec<Problem>> {
+        self.found.sort_by(|(a, p), (b, q)| (a.start, p.severity, &p.message).cmp(&(b.start, q.severity, &q.message)));
+        self.found.dedup_by(|(_, a), (_, b)| a == b);
+        let mut all: Vec<Problem> = self.found.into_iter().map(|(_, problem)| problem).collect();
+        if self.unkept > 0 {
+            let severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
+            let message = format!("{} more problems are not shown", self.unkept);
+            all.push(Problem::with_file(severity, self.source.file, message));
+        }
+        if self.errors > 0 { Err(all) } else { Ok(all) }
+    }
+}
+
+/// A problem just noted, to be given a hint. Empty if it was beyond the number kept.
+#[derive(Debug)]
+pub struct Noted<'p>(Option<&'p mut Problem>);
+
+impl Noted<'_> {
+    /// Adds what to do.
+    pub fn hint(self, hint: impl AsRef<str>) {
+        self.hint_if(Some(hint));
+    }
+
+    /// Adds what to do, if that is known.
+    pub fn hint_if(self, hint: Option<impl AsRef<str>>) {
+        if let (Some(problem), Some(hint)) = (self.0, hint) {
+            problem.hint = Some(crate::diagnostic::printable(hint.as_ref()).into_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_and_lines_end_with_crlf_or_lf() {
+        let source = Source::new("f", "\u{feff}aé=1\r\nb = \"ü\" x\n");
+        assert_eq!(source.place(0), (1, 1));
+        assert_eq!(source.place(3), (1, 3));
+        let x = source.text().find('x').unwrap();
+        assert_eq!(source.place(x), (2, 9));
+        let problem = source.problem(Severity::Error, &(x..x + 1), "m");
+        assert_eq!(problem.render(false), "f:2:9: error: m\n  |\n2 | b = \"ü\" x\n  |         ^");
+    }
+
+    #[test]
+    fn any_span_has_a_place() {
+        for text in ["", "\n", "é", "a\r\n\r\n", "\u{feff}"] {
+            let source = Source::new("f", text);
+            for start in 0..6 {
+                for end in start..8 {
+                    let problem = source.problem(Severity::Error, &(start..end), "m");
+                    assert!(problem.line >= 1 && problem.column >= 1, "{text:?} {start} {end}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn problems_are_sorted_by_place_and_capped() {
+        let text = "x".repeat(3_000);
+        let source = Source::new("f", &text);
+        let mut problems = Problems::new(&source);
+        for at in (0..MAX_PROBLEMS + 5).rev() {
+            problems.error(&(at..at + 1), "m").hint("h");
+        }
+        let all = problems.finish().unwrap_err();
+        assert_eq!(all.len(), MAX_PROBLEMS + 1);
+        assert!(all[..MAX_PROBLEMS].is_sorted_by_key(|p| p.column));
+        assert_eq!(all[MAX_PROBLEMS].message, "5 more problems are not shown");
+        assert!(all[MAX_PROBLEMS].is_error());
+    }
+}

@@ -1,0 +1,189 @@
+//! Cables between hosts.
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use rustix::net::{AddressFamily, SocketType};
+
+use crate::namespace::Namespace;
+use crate::netlink::{ASK, CREATE, EXCLUSIVE, Messages};
+use crate::{Error, netlink};
+
+// <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_F_NODAD: u8 = 0x02;
+const IFF_UP: u32 = 1;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// One end of a cable: an interface on a host, with its addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// The host.
+    pub namespace: &'a Namespace,
+    /// The interface's name there: at most 15 bytes.
+    pub interface: &'a str,
+    /// Addresses with prefix length, IPv4 or IPv6: `10.1.0.1/24`, `fd00::1/64`. IPv6 ones are usable at once (no
+    /// duplicate address detection).
+    pub addresses: &'a [&'a str],
+}
+
+/// Joins two hosts by a cable, both ends up. `mtu` is that of both ends, in bytes.
+///
+/// # Errors
+/// When an address or name does not parse, or a host already has an interface of that name.
+pub fn veth(left: End<'_>, right: End<'_>, mtu: u32) -> Result<(), Error> {
+    let addresses = [parse_all(left.addresses)?, parse_all(right.addresses)?];
+    check_name(left.interface)?;
+    check_name(right.interface)?;
+    left.namespace.run(|| make_veth(left.interface, right, mtu))??;
+    for (end, addresses) in [left, right].into_iter().zip(addresses) {
+        end.namespace.run(|| {
+            set_interface_up(end.interface, true)?;
+            addresses.iter().try_for_each(|&(ip, bits)| add_address(end.interface, ip, bits))
+        })??;
+    }
+    Ok(())
+}
+
+/// An Ethernet switch: a cable for any number of hosts.
+#[derive(Debug)]
+pub struct Switch {
+    namespace: Namespace,
+    ports: u32,
+    mtu: u32,
+}
+
+impl Switch {
+    /// A switch without hosts. `mtu` is that of every port and interface, in bytes.
+    ///
+    /// # Errors
+    /// When the kernel has no bridges or gives no namespace.
+    pub fn new(mtu: u32) -> Result<Self, Error> {
+        let namespace = Namespace::new()?;
+        namespace.run(|| {
+            let mut messages = Messages::default();
+            messages.message(RTM_NEWLINK, ASK | CREATE | EXCLUSIVE, |m| {
+                m.raw(&link_header(true)).name(IFLA_IFNAME, "br0").attribute(IFLA_MTU, &mtu.to_ne_bytes());
+                m.nest(IFLA_LINKINFO, |m| m.name(IFLA_INFO_KIND, "bridge"))
+            });
+            messages.send(None).map_err(Error::kernel("make a bridge"))
+        })??;
+        Ok(Self { namespace, ports: 0, mtu })
+    }
+
+    /// Joins a host to the switch.
+    ///
+    /// # Errors
+    /// As for [`veth`].
+    pub fn plug(&mut self, end: End<'_>) -> Result<Port, Error> {
+        let port = format!("p{}", self.ports);
+        self.ports += 1;
+        veth(End { namespace: &self.namespace, interface: &port, addresses: &[] }, end, self.mtu)?;
+        self.namespace.run(|| {
+            let master = index_of("br0")?;
+            let mut messages = Messages::default();
+            messages.message(RTM_NEWLINK, ASK, |m| {
+                m.raw(&link_header(true)).name(IFLA_IFNAME, &port).attribute(IFLA_MASTER, &master.to_ne_bytes())
+            });
+            messages.send(None).map_err(Error::kernel("plug a port into a bridge"))
+        })??;
+        Ok(Port { namespace: self.namespace.clone(), interface: port })
+    }
+}
+
+/// A host's place on a [`Switch`].
+#[derive(Debug)]
+pub struct Port {
+    namespace: Namespace,
+    interface: String,
+}
+
+impl Port {
+    /// Pulls the plug, or puts it back. While it is out, what the host sends vanishes without an error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_up(&self, up: bool) -> Result<(), Error> {
+        self.namespace.set_up(&self.interface, up)
+    }
+}
+
+/// Takes an interface of the calling thread's network up or down.
+pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
+    let mut messages = netlink::Messages::default();
+    messages.message(RTM_NEWLINK, ASK, |m| m.raw(&link_header(up)).name(IFLA_IFNAME, interface));
+    messages.send(None).map_err(Error::kernel(format!("take {interface} {}", if up { "up" } else { "down" })))
+}
+
+fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {
+    let mut messages = Messages::default();
+    messages.message(RTM_NEWLINK, ASK | CREATE | EXCLUSIVE, |m| {
+        m.raw(&link_header(false)).name(IFLA_IFNAME, interface).attribute(IFLA_MTU, &mtu.to_ne_bytes());
+        m.nest(IFLA_LINKINFO, |m| {
+            m.name(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
+                m.nest(VETH_INFO_PEER, |m| {
+                    let namespace = far.namespace.descriptor().as_raw_fd();
+                    m.raw(&link_header(false)).name(IFLA_IFNAME, far.interface);
+                    m.attribute(IFLA_MTU, &mtu.to_ne_bytes()).attribute(IFLA_NET_NS_FD, &namespace.to_ne_bytes())
+                })
+            })
+        })
+    });
+    messages.send(None).map_err(Error::kernel(format!("make the cable {interface} to {}", far.interface)))
+}
+
+fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
+    let (family, octets) = match ip {
+        IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
+    };
+    let index = index_of(interface)?;
+    let mut messages = Messages::default();
+    messages.message(RTM_NEWADDR, ASK | CREATE | EXCLUSIVE, |m| {
+        m.raw(&[family, bits, IFA_F_NODAD, 0]).raw(&index.to_ne_bytes());
+        m.attribute(IFA_LOCAL, &octets).attribute(IFA_ADDRESS, &octets)
+    });
+    messages.send(None).map_err(Error::kernel(format!("give {interface} the address {ip}/{bits}")))
+}
+
+/// `struct ifinfomsg`: any family, any type, index 0 (the link is named by an attribute), and IFF_UP as given.
+fn link_header(up: bool) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[8..12].copy_from_slice(&if up { IFF_UP } else { 0 }.to_ne_bytes());
+    header[12..].copy_from_slice(&IFF_UP.to_ne_bytes());
+    header
+}
+
+fn index_of(interface: &str) -> Result<u32, Error> {
+    let index = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .and_then(|socket| rustix::net::netdevice::name_to_index(socket, interface));
+    index.map_err(|e| Error::kernel(format!("find the interface {interface}"))(e.into()))
+}
+
+fn check_name(interface: &str) -> Result<(), Error> {
+    let fits = !interface.is_empty() && interface.len() < crate::filter::NAME_SIZE && !interface.contains(['/', '\0']);
+    if fits { Ok(()) } else { Err(Error::Interface(interface.to_owned())) }
+}
+
+fn parse_all(addresses: &[&str]) -> Result<Vec<(IpAddr, u8)>, Error> {
+    addresses.iter().map(|text| parse(text).ok_or_else(|| Error::Address((*text).to_owned()))).collect()
+}
+
+fn parse(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, bits) = text.split_once('/')?;
+    let (ip, bits) = (ip.parse::<IpAddr>().ok()?, bits.parse().ok()?);
+    (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))
+}
