@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_config::NodeName;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::logging::audit;
@@ -60,6 +61,19 @@ impl Default for Limits {
     }
 }
 
+/// Where the agent is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not every listener has been tried yet.
+    Starting,
+    /// It works.
+    Ready,
+    /// It accepts nothing new and lets connections finish.
+    Draining,
+    /// The time for that is over.
+    Cut,
+}
+
 /// Shared by everything that runs.
 pub struct Host {
     /// What is in force.
@@ -76,6 +90,8 @@ pub struct Host {
     pub table: Arc<Table>,
     /// DNS.
     pub names: Names,
+    /// Where the agent is in its life.
+    pub phase: watch::Sender<Phase>,
     refusals: Mutex<Recent>,
 }
 
@@ -93,6 +109,7 @@ impl Host {
             incarnation,
             metrics,
             names: Names::default(),
+            phase: watch::Sender::new(Phase::Starting),
             refusals: Mutex::default(),
         })
     }
@@ -100,6 +117,12 @@ impl Host {
     /// This node's name.
     pub fn me(&self) -> NodeName {
         self.snapshot.load().me().clone()
+    }
+
+    /// Resolves when the agent has come to `phase` or beyond.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender lives as long as `self`.
+        self.phase.subscribe().wait_for(|now| *now >= phase).await.ok();
     }
 
     /// What this node says of itself on a new connection.

@@ -56,6 +56,12 @@ impl Snapshot {
         self.mesh.node(self.me().as_str())
     }
 
+    /// Whether this node may reach a service that `peer` offers.
+    pub fn reaches(&self, peer: &NodeName) -> bool {
+        let me = self.me();
+        self.mesh.services().values().any(|s| s.offered_by(peer) && !s.offered_by(me) && s.permits(me).is_some())
+    }
+
     /// Whether a service joins this node and `peer`: one of them offers it and the other may reach it.
     pub fn shares_service_with(&self, peer: &NodeName) -> bool {
         let me = self.me();

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::splice::Carrier;
 use crate::transport::lane::link::Link;
 use crate::transport::message::Incarnation;
 
@@ -99,7 +98,7 @@ impl Pool {
                     inner.busy += 1;
                     drop(inner);
                     self.demand.notify_one();
-                    return Some(Lease { link: Some(link), pool: self.clone() });
+                    return Some(Lease { link, busy: Busy { pool: self.clone() } });
                 }
             }
             let (sender, receiver) = oneshot::channel();
@@ -110,7 +109,7 @@ impl Pool {
         self.demand.notify_one();
         // A sender is dropped only with the pool.
         let link = waiter.await.ok()?;
-        Some(Lease { link: Some(link), pool: self.clone() })
+        Some(Lease { link, busy: Busy { pool: self.clone() } })
     }
 
     /// A lane that was made or has come back.
@@ -209,45 +208,36 @@ impl Pool {
     }
 }
 
-/// A lane while it carries a stream. Dropped, it is closed; [returned](Lease::give_back), it is used again.
+/// A lane while it carries a stream. Dropped, it is closed; [given back](Lease::give_back), it is used again.
 pub struct Lease {
-    link: Option<Link>,
-    pool: Arc<Pool>,
+    /// The lane.
+    pub link: Link,
+    busy: Busy,
 }
 
 impl Lease {
-    /// The lane.
-    pub fn link(&mut self) -> Option<&mut Link> {
-        self.link.as_mut()
-    }
-
     /// Waits until the lane is idle and gives it back to the pool.
-    pub async fn give_back(mut self) {
-        if let Some(mut link) = self.link.take() {
-            let reusable = link.settle().await;
-            self.release();
-            if reusable {
-                self.pool.supply(link);
-            } else {
-                self.pool.demand.notify_one();
-            }
+    pub async fn give_back(self) {
+        let Self { mut link, busy } = self;
+        let reusable = link.settle().await;
+        let pool = busy.pool.clone();
+        drop(busy);
+        if reusable {
+            pool.supply(link);
+        } else {
+            pool.demand.notify_one();
         }
     }
+}
 
-    fn release(&mut self) {
+/// Counts a lane as busy for as long as it lives.
+struct Busy {
+    pool: Arc<Pool>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
         let mut inner = self.pool.inner();
         inner.busy = inner.busy.saturating_sub(1);
     }
 }
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if self.link.is_some() {
-            self.release();
-        }
-    }
-}
-
-/// Every lane is a carrier; a lease without one cannot be asked.
-const fn _a_link_is_a_carrier<C: Carrier>() {}
-const _: () = _a_link_is_a_carrier::<Link>();

@@ -35,10 +35,18 @@ pub trait Answer: Carrier {
     fn refuse(&mut self, reason: Reason, detail: &str) -> Result<(), Broken>;
 }
 
-/// Serves one stream of a proven peer until this side is through with it. The caller settles the stream.
-pub async fn serve<S: Answer>(host: &Host, peer: &VerifiedPeer, path: Path, open: Open, stream: &mut S) {
+/// Serves one stream of a proven peer until this side is through with it. The caller settles the stream. `ended` resolves
+/// when what the stream runs over is known to be lost.
+pub async fn serve<S: Answer>(
+    host: &Host,
+    peer: &VerifiedPeer,
+    path: Path,
+    open: Open,
+    stream: &mut S,
+    ended: impl Future<Output = ()>,
+) {
     let refused = match &open.purpose {
-        Purpose::Service(name) => service(host, peer, path, name, &open, stream).await,
+        Purpose::Service(name) => service(host, peer, path, name, &open, stream, ended).await,
         Purpose::Probe(name) => probe(host, peer, name, stream).await,
         Purpose::Bench(mode) => measure(host, peer, *mode, stream).await,
     };
@@ -85,6 +93,7 @@ async fn service<S: Answer>(
     name: &ServiceName,
     open: &Open,
     stream: &mut S,
+    ended: impl Future<Output = ()>,
 ) -> Result<(), Refused> {
     let permit = permit(host, peer, name)?;
     let client = client_text(open.client);
@@ -111,7 +120,7 @@ async fn service<S: Answer>(
         return Ok(());
     }
     let live = Live::begin(host, &entry, Role::Offer);
-    live::run(host, &entry, live, &app, stream, cut).await;
+    live::run(host, &entry, live, &app, stream, live::cut(cut, ended)).await;
     Ok(())
 }
 

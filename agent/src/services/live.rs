@@ -1,5 +1,6 @@
 //! A connection that carries bytes: from its opening, with what is counted and told about it, to its end.
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use super::table::{Connection, Entry};
 use crate::host::Host;
 use crate::logging::audit;
 use crate::metrics::{OpenConnection, ServiceMeter};
+use crate::peers::peer::Peer;
+use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::splice::{self, Carrier, End};
 use crate::transport::message::TraceId;
@@ -71,18 +74,53 @@ pub async fn run<C: Carrier>(
     live: Live,
     app: &TcpStream,
     stream: &mut C,
-    cut: oneshot::Receiver<Reason>,
+    cut: impl Future<Output = Reason>,
 ) -> End {
     let limits = splice::Limits { idle: host.limits.idle, half_closed: host.limits.half_closed };
-    let end = splice::splice(app, stream, limits, &entry.meter, told(cut)).await;
+    let end = splice::splice(app, stream, limits, &entry.meter, cut).await;
     live.end(entry, end.reason());
     end
 }
 
-/// Resolves when somebody cuts the connection. The table's entry holds the other end for as long as the connection lives.
-pub async fn told(cut: oneshot::Receiver<Reason>) -> Reason {
-    match cut.await {
-        Ok(reason) => reason,
-        Err(_) => std::future::pending().await,
+/// Like [`run`], over a stream that may move: what its far side has never seen is said again on another
+/// stream to `peer`.
+pub async fn run_moving(
+    host: &Host,
+    entry: &Entry,
+    live: Live,
+    app: &TcpStream,
+    stream: &mut Stream,
+    mut cut: Pin<&mut impl Future<Output = Reason>>,
+    (peer, deadline): (&Peer, Instant),
+) -> End {
+    let limits = splice::Limits { idle: host.limits.idle, half_closed: host.limits.half_closed };
+    let end = loop {
+        let end = splice::splice(app, stream, limits, &entry.meter, cut.as_mut()).await;
+        let End::Moved = end else { break end };
+        match stream.take_replay() {
+            Some(replay) => match peer.reopen(replay, deadline).await {
+                Ok(next) => *stream = next,
+                Err(_) => break end,
+            },
+            None => break end,
+        }
+    };
+    let reason = if matches!(end, End::Moved) { Some(Reason::Draining) } else { end.reason() };
+    live.end(entry, reason);
+    end
+}
+
+/// Resolves when somebody cuts the connection, or when what it runs over has `ended`.
+pub async fn cut(told: oneshot::Receiver<Reason>, ended: impl Future<Output = ()>) -> Reason {
+    let told = async {
+        match told.await {
+            Ok(reason) => reason,
+            // The table's entry holds the other end for as long as the connection lives.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        reason = told => reason,
+        () = ended => Reason::LinkLost,
     }
 }

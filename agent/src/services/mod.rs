@@ -3,5 +3,6 @@
 pub mod authz;
 pub mod bench;
 pub mod egress;
+pub mod ingress;
 pub mod live;
 pub mod table;
