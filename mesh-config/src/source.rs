@@ -17,16 +17,34 @@ pub type Span = Range<usize>;
 pub struct Source<'t> {
     file: &'t str,
     text: &'t str,
-    /// Where each line begins.
-    lines: Vec<usize>,
+    /// Line ends before each block of the text, so that an offset's line is found without reading all before it. An
+    /// index of all lines would be eight times a file of empty ones.
+    blocks: Vec<usize>,
+}
+
+/// Bytes of a block.
+const BLOCK: usize = 4_096;
+
+fn line_ends(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Where the line begins that comes after `before`.
+fn line_start(before: &[u8]) -> usize {
+    before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 
 impl<'t> Source<'t> {
     /// Takes `text`, which came from `file`. A byte order mark at its start is left out.
     pub fn new(file: &'t str, text: &'t str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { file, text, lines }
+        let mut seen = 0;
+        let mut blocks = Vec::with_capacity(text.len() / BLOCK + 1);
+        for block in text.as_bytes().chunks(BLOCK) {
+            blocks.push(seen);
+            seen += line_ends(block);
+        }
+        Self { file, text, blocks }
     }
 
     /// The file's name as it was given.
@@ -47,8 +65,12 @@ impl<'t> Source<'t> {
 
     /// The line's index and where it begins.
     fn line_of(&self, offset: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|&start| start <= offset).saturating_sub(1);
-        (line, self.lines.get(line).copied().unwrap_or(0))
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
+        let block = before.len() / BLOCK;
+        let Some(counted) = self.blocks.get(block) else {
+            return (line_ends(before), line_start(before));
+        };
+        (counted + line_ends(before.get(block * BLOCK..).unwrap_or_default()), line_start(before))
     }
 
     /// Characters that begin from `from` up to before `to`.
@@ -61,8 +83,8 @@ impl<'t> Source<'t> {
     pub fn problem(&self, severity: Severity, span: &Span, message: impl AsRef<str>) -> Problem {
         let mut problem = Problem::with_file(severity, self.file, message);
         let (index, start) = self.line_of(span.start);
-        let end = self.lines.get(index + 1).copied().unwrap_or(self.text.len());
-        let line = self.text.get(start..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        let rest = self.text.get(start..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let before = self.characters(start, span.start);
         let width = self.characters(self.text.floor_char_boundary(span.start), span.end.min(start + line.len()));
         problem.line = index + 1;
@@ -186,6 +208,18 @@ mod tests {
         assert_eq!(source.place(x), (2, 9));
         let problem = source.problem(Severity::Error, &(x..x + 1), "m");
         assert_eq!(problem.render(false), "f:2:9: error: m\n  |\n2 | b = \"ü\" x\n  |         ^");
+    }
+
+    #[test]
+    fn places_are_right_across_blocks() {
+        let text = "é\nxyz\n\n".repeat(3_000);
+        let source = Source::new("f", &text);
+        for (offset, _) in text.char_indices().step_by(7).chain([(text.len(), ' ')]) {
+            let before = &text[..offset];
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+            assert_eq!(source.place(offset), (line, column), "{offset}");
+        }
     }
 
     #[test]
