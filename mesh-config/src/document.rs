@@ -66,8 +66,7 @@ impl<'s> Document<'s> {
     pub fn parse(source: &'s Source<'s>, problems: &mut Problems<'_>) -> Self {
         let text = source.text();
         if let Some((span, message, hint)) = scan::refuse(text) {
-            problems.tear();
-            problems.error(&span, message).hint(hint);
+            problems.tear(&span, message).hint(hint);
             return Self { root: DeTable::new() };
         }
         let (root, errors) = match DeTable::parse(text) {
@@ -79,10 +78,9 @@ impl<'s> Document<'s> {
             }
         };
         for error in errors {
-            problems.tear();
             let span = error.span().unwrap_or(0..0);
             let (message, hint) = syntax(error.message(), text.get(span.clone()).unwrap_or_default().trim());
-            problems.error(&span, message).hint_if(hint);
+            problems.tear(&span, message).hint_if(hint);
         }
         Self { root }
     }

@@ -1,5 +1,6 @@
 //! A document's text, and the problems found in it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::diagnostic::{Problem, Severity, Snippet};
@@ -101,14 +102,24 @@ pub struct Problems<'s> {
     found: Vec<(Span, Problem)>,
     errors: usize,
     unkept: usize,
-    torn: bool,
+    /// Where the text could not be read as TOML.
+    torn: HashSet<usize>,
+    incomplete: bool,
     suggester: Suggester,
 }
 
 impl<'s> Problems<'s> {
     /// None yet.
     pub fn new(source: &'s Source<'s>) -> Self {
-        Self { source, found: Vec::new(), errors: 0, unkept: 0, torn: false, suggester: Suggester::default() }
+        Self {
+            source,
+            found: Vec::new(),
+            errors: 0,
+            unkept: 0,
+            torn: HashSet::new(),
+            incomplete: false,
+            suggester: Suggester::default(),
+        }
     }
 
     /// An error at `span`.
@@ -134,15 +145,23 @@ impl<'s> Problems<'s> {
         self.suggester.nearest(text, candidates).map(|name| format!("did you mean `{name}`?"))
     }
 
-    /// Says that the text could not be read as TOML everywhere, so that parts of it may be unknown.
-    pub(crate) fn tear(&mut self) {
-        self.torn = true;
+    /// An error at `span`, where the text could not be read as TOML: what stands there instead is not complained about
+    /// again, and parts of the document may be unknown.
+    pub(crate) fn tear(&mut self, span: &Span, message: &str) -> Noted<'_> {
+        self.incomplete = true;
+        self.torn.insert(span.start);
+        self.push(Severity::Error, span, message)
+    }
+
+    /// Says that parts of the document are unknown.
+    pub(crate) fn give_up(&mut self) {
+        self.incomplete = true;
     }
 
     /// Whether parts of the document may be unknown, because its text could not be read as TOML everywhere. What is
     /// missing may then be in such a part, so nothing that follows from an absence is worth a word.
     pub fn torn(&self) -> bool {
-        self.torn
+        self.incomplete
     }
 
     /// Whether there is an error among them.
@@ -151,6 +170,13 @@ impl<'s> Problems<'s> {
     }
 
     fn note(&mut self, severity: Severity, span: &Span, message: &str) -> Noted<'_> {
+        if self.torn.contains(&span.start) {
+            return Noted(None);
+        }
+        self.push(severity, span, message)
+    }
+
+    fn push(&mut self, severity: Severity, span: &Span, message: &str) -> Noted<'_> {
         self.errors += usize::from(severity == Severity::Error);
         if self.found.len() == MAX_PROBLEMS {
             self.unkept += 1;
