@@ -1,0 +1,6 @@
+mod handshake;
+mod load;
+mod profile;
+mod revocation;
+mod secrets;
+mod support;
