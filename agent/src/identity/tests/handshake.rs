@@ -9,7 +9,7 @@ use rustls::{
 use time::Duration;
 
 use super::super::tls::PROVIDER;
-use super::super::{ALPN_CTL, ALPN_LANE, ALPN_QUIC, Rejection, TlsContext};
+use super::super::{ALPN_CTL, ALPN_LANE, Rejection, TlsContext};
 use super::support::*;
 
 const NO_SHIFT: Duration = Duration::ZERO;
@@ -443,11 +443,35 @@ fn a_configuration_for_each_handshake_is_cheap() {
 }
 
 #[test]
-fn quic_takes_the_same_configurations() {
+fn a_client_hello_one_byte_a_segment_is_a_client_hello() {
     let pki = Pki::new();
-    let alpha = context(&pki, List::default(), NO_SHIFT);
-    let beta = context_of(pki.node("beta").identity("beta"), pki.trust(), List::default(), NO_SHIFT);
-    let (_, sni, _) = alpha.quic_client(&node("beta"), ALPN_QUIC).unwrap();
-    assert_eq!(sni, "beta.lab");
-    beta.quic_server(&[ALPN_CTL, ALPN_QUIC]).unwrap();
+    let (server, verdict) = context(&pki, List::default(), NO_SHIFT).accept(&[ALPN_LANE]).unwrap();
+    let client = credulous_client(Some(&pki.node("beta")), PROVIDER.clone());
+    let mut client = ClientConnection::new(client, name("alpha.lab")).unwrap();
+    let mut server = ServerConnection::new(server).unwrap();
+    let (mut client_error, mut server_error) = (None, None);
+    for _ in 0..3 {
+        for byte in sent(&mut client) {
+            deliver(&[byte], &mut server, &mut server_error);
+        }
+        for byte in sent(&mut server) {
+            deliver(&[byte], &mut client, &mut client_error);
+        }
+    }
+    assert!(client_error.is_none() && server_error.is_none() && verdict.peer().is_some());
+}
+
+#[test]
+fn a_close_right_after_the_client_hello_ends_the_handshake() {
+    let pki = Pki::new();
+    let (server, verdict) = context(&pki, List::default(), NO_SHIFT).accept(&[ALPN_LANE]).unwrap();
+    let client = credulous_client(Some(&pki.node("beta")), PROVIDER.clone());
+    let mut client = ClientConnection::new(client, name("alpha.lab")).unwrap();
+    let mut server = ServerConnection::new(server).unwrap();
+    let mut error = None;
+    let mut bytes = sent(&mut client);
+    bytes.extend([21, 3, 3, 0, 2, 1, 0]);
+    deliver(&bytes, &mut server, &mut error);
+    assert!(error.is_some() || server.process_new_packets().is_ok_and(|state| state.peer_has_closed()));
+    assert!(server.is_handshaking() && verdict.peer().is_none());
 }
