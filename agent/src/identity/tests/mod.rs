@@ -2,6 +2,7 @@ mod handshake;
 mod load;
 mod profile;
 mod quic;
+mod refusals;
 mod revocation;
 mod secrets;
 mod support;
