@@ -16,6 +16,7 @@ pub mod cli {
     mod tests;
 }
 pub mod clock;
+pub mod host;
 pub mod identity;
 pub mod logging;
 pub mod metrics;
@@ -23,6 +24,7 @@ pub mod peers;
 pub mod reason;
 pub mod refusals;
 pub mod services;
+pub mod snapshot;
 pub mod splice;
 pub mod transport;
 pub mod vocabulary;

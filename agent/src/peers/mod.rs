@@ -1,3 +1,4 @@
 //! The other nodes: one actor a peer holds its link and hands out streams.
 
 pub mod control;
+pub mod pool;

@@ -1,4 +1,7 @@
 //! Where applications meet the mesh: listeners on this node for what it reaches, targets for what it offers.
 
+pub mod authz;
 pub mod bench;
+pub mod egress;
+pub mod live;
 pub mod table;

@@ -1,0 +1,116 @@
+//! A connection whose link is lost ends by a reset at the applications, never by an end of file.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adit_tests::suite::Test;
+use adit_tests::{Mesh, tests};
+use anyhow::{Result, bail, ensure};
+use netsim::{Answer, Traffic};
+
+/// A dead agent's sockets are closed by its kernel, which the other side sees at once.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// A silent cut has to be concluded from silence.
+const CONCLUDED: Duration = Duration::from_secs(60);
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = tests![in_namespaces: a_lane_reset_in_mid_stream_is_a_reset_at_both_applications];
+    for transport in ["tls", "quic"] {
+        tests.push(Test::in_namespaces(
+            format!("a_link_cut_in_mid_stream_is_a_reset_at_both_applications_over_{transport}"),
+            move || cut(transport),
+        ));
+        for killed in ["alpha", "beta"] {
+            tests.push(Test::new(
+                format!("a_stream_of_{killed}_killed_is_a_reset_at_the_other_application_over_{transport}"),
+                move || killed_agent(transport, killed),
+            ));
+        }
+    }
+    tests
+}
+
+/// Sends and receives as fast as it goes until the connection ends. It has to end by an error, never by an end of file.
+fn flow_until_reset(stream: &TcpStream, bound: Duration) -> Result<()> {
+    stream.set_read_timeout(Some(bound))?;
+    stream.set_write_timeout(Some(bound))?;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, piece) = (stream, vec![0x42; 16 * 1024]);
+            while stream.write_all(&piece).is_ok() {}
+        });
+        let (mut stream, mut buffer, start) = (stream, vec![0; 16 * 1024], Instant::now());
+        let outcome = loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break Err("an end of file".to_owned()),
+                Ok(_) if start.elapsed() > bound => break Err("no end at all".to_owned()),
+                Ok(_) => {}
+                // After the writer has got the reset, the reader finds it as an end of the connection.
+                Err(e) if e.kind() == ErrorKind::ConnectionReset => break Ok(()),
+                Err(e) => break Err(format!("{e}")),
+            }
+        };
+        // Ends the writer too, should it still run.
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        outcome.or_else(|how| bail!("a reset was expected, but it ended by {how}"))
+    })
+}
+
+/// Lets bytes flow both ways through `client` and `served`, does `harm` in the midst, and expects a reset at both.
+fn both_reset(
+    client: &TcpStream,
+    served: &TcpStream,
+    bound: Duration,
+    harm: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let ends = [("client", client), ("server", served)]
+            .map(|(name, stream)| (name, scope.spawn(move || flow_until_reset(stream, bound))));
+        // Long enough for every buffer on the way to be in use.
+        thread::sleep(Duration::from_millis(300));
+        let harmed = harm();
+        for (name, end) in ends {
+            let outcome = end.join().unwrap_or_else(|_| bail!("the flow panicked"));
+            outcome.map_err(|e| e.context(format!("at the {name}")))?;
+        }
+        harmed
+    })
+}
+
+/// Both firewalls answer every TCP segment by a reset, as a middlebox that has lost its state does.
+fn a_lane_reset_in_mid_stream_is_a_reset_at_both_applications() -> Result<()> {
+    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let (_alpha, _beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    both_reset(&client, &served, CONCLUDED, || mesh.block_everywhere(&[Traffic::Tcp], Answer::Rejection))
+}
+
+fn cut(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).in_namespaces().build()?;
+    let (_alpha, _beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    both_reset(&client, &served, CONCLUDED, || mesh.block_everywhere(&[Traffic::All], Answer::Silence))
+}
+
+fn killed_agent(transport: &str, killed: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let (mut alpha, mut beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    let (survivor, agent) = if killed == "alpha" { (&client, &mut alpha) } else { (&served, &mut beta) };
+    let bound = if transport == "tls" { AT_ONCE } else { CONCLUDED };
+    adit_tests::load::round_trip(&client, &served, b"alive", AT_ONCE)?;
+    thread::scope(|scope| {
+        let flow = scope.spawn(|| flow_until_reset(survivor, bound));
+        thread::sleep(Duration::from_millis(300));
+        agent.kill()?;
+        let start = Instant::now();
+        let outcome = flow.join().unwrap_or_else(|_| bail!("the flow panicked"));
+        ensure!(start.elapsed() < bound, "only after {:?}", start.elapsed());
+        outcome
+    })
+}
