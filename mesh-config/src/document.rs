@@ -29,6 +29,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use crate::diagnostic::quote;
 pub use crate::duration::{duration_text, parse_duration};
 pub use crate::fault::Fault;
+use crate::scan;
 pub use crate::source::{MAX_PROBLEMS, Noted, Problems, Source, Span};
 
 /// Texts above this many bytes that are not TOML get their first syntax error alone: a megabyte of noise would otherwise
@@ -64,6 +65,10 @@ impl<'s> Document<'s> {
     /// Reads the text of `source`. What is not TOML is noted, and the rest is read all the same.
     pub fn parse(source: &'s Source<'s>, problems: &mut Problems<'_>) -> Self {
         let text = source.text();
+        if let Some((span, message, hint)) = scan::refuse(text) {
+            problems.tear(&span, message).hint(hint);
+            return Self { root: DeTable::new() };
+        }
         let (root, errors) = match DeTable::parse(text) {
             Ok(root) => (root.into_inner(), Vec::new()),
             Err(first) if text.len() > RECOVERABLE => (DeTable::new(), vec![first]),
@@ -73,10 +78,9 @@ impl<'s> Document<'s> {
             }
         };
         for error in errors {
-            problems.tear();
             let span = error.span().unwrap_or(0..0);
             let (message, hint) = syntax(error.message(), text.get(span.clone()).unwrap_or_default().trim());
-            problems.error(&span, message).hint_if(hint);
+            problems.tear(&span, message).hint_if(hint);
         }
         Self { root }
     }

@@ -3,6 +3,7 @@
 mod address;
 mod check;
 mod diagnostic;
+mod diff;
 pub mod document;
 mod duration;
 mod fault;
@@ -11,15 +12,19 @@ mod listeners;
 mod load;
 mod model;
 mod name;
+mod peers;
 mod raw;
+mod scan;
 mod source;
 mod suggest;
 mod version;
+mod view;
 mod write;
 
 pub use address::parse_listener;
 pub use check::Checked;
 pub use diagnostic::{Problem, Severity, Snippet, quote};
+pub use diff::{Change, Diff, NodeChange, PermitChange, ServiceChange};
 pub use fault::Fault;
 pub use load::{MAX_FILE, decode, load, read_text};
 pub use model::{
@@ -27,5 +32,7 @@ pub use model::{
     Transport,
 };
 pub use name::{GroupName, MAX_NAME, MeshName, NameError, NodeName, ServiceName};
+pub use peers::Business;
 pub use version::{Succession, VersionRefused, version_follows};
+pub use view::{Listener, NodeDiff};
 pub use write::template;
