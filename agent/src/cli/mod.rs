@@ -12,6 +12,9 @@ pub mod init;
 pub mod ping;
 pub mod run;
 pub mod status;
+mod style;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::path::PathBuf;
