@@ -30,11 +30,16 @@ pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for way in WAYS {
         let name = way.name;
-        tests.push(Test::in_namespaces(format!("a_gibibyte_crosses_each_way_at_once_over_{name}"), move || gibibyte(way)));
-        tests.push(Test::in_namespaces(format!("two_thousand_connections_at_once_over_{name}"), move || thousands(way)));
+        tests.push(Test::in_namespaces(format!("a_gibibyte_crosses_each_way_at_once_over_{name}"), move || {
+            gibibyte(way)
+        }));
+        tests
+            .push(Test::in_namespaces(format!("two_thousand_connections_at_once_over_{name}"), move || thousands(way)));
     }
     for transport in ["tls", "quic"] {
-        tests.push(Test::new(format!("single_bytes_are_not_held_back_over_{transport}"), move || single_bytes(transport)));
+        tests.push(Test::new(format!("single_bytes_are_not_held_back_over_{transport}"), move || {
+            single_bytes(transport)
+        }));
         tests.push(Test::new(format!("connections_one_after_another_keep_apart_over_{transport}"), move || {
             one_after_another(transport)
         }));

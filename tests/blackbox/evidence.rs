@@ -16,9 +16,11 @@ pub(crate) fn of(agent: &Agent, layers: &[&str], word: &str) -> Result<()> {
             let text = format!("{} {}", r["reason"], r["detail"]).to_lowercase();
             layers.iter().any(|&layer| r["layer"] == layer) && text.contains(&word.to_lowercase())
         };
-        refusals.iter().find(wanted).cloned().with_context(|| {
-            format!("none of {layers:?} with {word:?} among {}", Value::from(refusals.clone()))
-        })
+        refusals
+            .iter()
+            .find(wanted)
+            .cloned()
+            .with_context(|| format!("none of {layers:?} with {word:?} among {}", Value::from(refusals.clone())))
     })?;
     let reason = refusal["reason"].as_str().context("a refusal without a reason")?.to_owned();
     eventually("its metric", BOUND, || {

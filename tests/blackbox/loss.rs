@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use adit_tests::suite::Test;
 use adit_tests::{Mesh, tests};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use netsim::{Answer, Traffic};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A dead agent's sockets are closed by its kernel, which the other side sees at once.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -32,30 +33,33 @@ pub(crate) fn tests() -> Vec<Test> {
     tests
 }
 
-/// Sends and receives as fast as it goes until the connection ends. It has to end by an error, never by an end of file.
-fn flow_until_reset(stream: &TcpStream, bound: Duration) -> Result<()> {
-    stream.set_read_timeout(Some(bound))?;
-    stream.set_write_timeout(Some(bound))?;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let (mut stream, piece) = (stream, vec![0x42; 16 * 1024]);
-            while stream.write_all(&piece).is_ok() {}
-        });
-        let (mut stream, mut buffer, start) = (stream, vec![0; 16 * 1024], Instant::now());
-        let outcome = loop {
-            match stream.read(&mut buffer) {
-                Ok(0) => break Err("an end of file".to_owned()),
-                Ok(_) if start.elapsed() > bound => break Err("no end at all".to_owned()),
-                Ok(_) => {}
-                // After the writer has got the reset, the reader finds it as an end of the connection.
-                Err(e) if e.kind() == ErrorKind::ConnectionReset => break Ok(()),
-                Err(e) => break Err(format!("{e}")),
-            }
+/// Sends and receives as fast as it goes until the connection ends. It has to end by a reset, never by an end of file.
+///
+/// One thread does both, reading first: the kernel tells a reset to one call alone, and to those after it an end of file.
+fn flow_until_reset(mut stream: &TcpStream, bound: Duration) -> Result<()> {
+    stream.set_nonblocking(true)?;
+    let (mut buffer, piece, start) = (vec![0; 64 * 1024], vec![0x42; 16 * 1024], Instant::now());
+    let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let mut received = 0_u64;
+    loop {
+        let outcome = match stream.read(&mut buffer) {
+            Ok(0) => bail!("an end of file instead of a reset, after {received} bytes"),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => stream.write(&piece),
+            read => read.inspect(|&n| received += n as u64),
         };
-        // Ends the writer too, should it still run.
-        let _ = stream.shutdown(std::net::Shutdown::Both);
-        outcome.or_else(|how| bail!("a reset was expected, but it ended by {how}"))
-    })
+        match outcome {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => {
+                ensure!(received > 0, "nothing was received before the reset");
+                return Ok(());
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&stream, PollFlags::IN | PollFlags::OUT)], Some(&wait))?;
+            }
+            Err(e) => return Err(e).context("a reset was expected"),
+        }
+        ensure!(start.elapsed() < bound, "no end after {bound:?}, {received} bytes");
+    }
 }
 
 /// Lets bytes flow both ways through `client` and `served`, does `harm` in the midst, and expects a reset at both.
@@ -103,9 +107,11 @@ fn killed_agent(transport: &str, killed: &str) -> Result<()> {
     let (client, served) = mesh.joined(&server)?;
     let (survivor, agent) = if killed == "alpha" { (&client, &mut alpha) } else { (&served, &mut beta) };
     let bound = if transport == "tls" { AT_ONCE } else { CONCLUDED };
-    adit_tests::load::round_trip(&client, &served, b"alive", AT_ONCE)?;
+    let other = if killed == "alpha" { &served } else { &client };
     thread::scope(|scope| {
         let flow = scope.spawn(|| flow_until_reset(survivor, bound));
+        // The other end is the dead agent's own application: how its kernel ends that connection is not judged.
+        scope.spawn(|| flow_until_reset(other, bound));
         thread::sleep(Duration::from_millis(300));
         agent.kill()?;
         let start = Instant::now();

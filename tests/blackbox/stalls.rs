@@ -13,9 +13,10 @@ const PAUSE: Duration = Duration::from_secs(4);
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for transport in ["tls", "quic"] {
-        tests.push(Test::new(format!("a_reader_that_stops_and_reads_on_gets_every_byte_over_{transport}"), move || {
-            stall(transport)
-        }));
+        tests
+            .push(Test::new(format!("a_reader_that_stops_and_reads_on_gets_every_byte_over_{transport}"), move || {
+                stall(transport)
+            }));
         tests.push(Test::new(format!("a_silent_connection_lives_on_over_{transport}"), move || quiet(transport)));
     }
     tests

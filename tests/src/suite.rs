@@ -28,18 +28,24 @@ pub enum Needs {
 pub struct Test {
     name: String,
     needs: Needs,
+    only_when_asked: bool,
     body: Box<dyn FnOnce() -> Result<()> + Send>,
 }
 
 impl Test {
     /// A test that runs anywhere.
     pub fn new(name: impl Into<String>, body: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
-        Self { name: name.into(), needs: Needs::Nothing, body: Box::new(body) }
+        Self { name: name.into(), needs: Needs::Nothing, only_when_asked: false, body: Box::new(body) }
     }
 
     /// A test that is skipped, and says so, where there are no network namespaces.
     pub fn in_namespaces(name: impl Into<String>, body: impl FnOnce() -> Result<()> + Send + 'static) -> Self {
         Self { needs: Needs::Namespaces, ..Self::new(name, body) }
+    }
+
+    /// The same test, run only with `--ignored` or `--include-ignored`.
+    pub fn only_when_asked(self) -> Self {
+        Self { only_when_asked: true, ..self }
     }
 }
 
@@ -71,13 +77,13 @@ pub fn run(tests: Vec<Test>) -> ExitCode {
 }
 
 fn trial(test: Test) -> Trial {
-    let Test { name, needs, body } = test;
+    let Test { name, needs, only_when_asked, body } = test;
     let told = name.clone();
-    Trial::ignorable_test(name, move || {
+    let trial = Trial::ignorable_test(name, move || {
         if needs == Needs::Namespaces
             && let Some(Err(reason)) = ENTERED.get()
         {
-            say(&format!("SKIPPED: {told}: {reason}"));
+            skipped(&told, reason);
             return Ok(Completion::ignored_with(reason));
         }
         let outcome = catch_unwind(AssertUnwindSafe(body));
@@ -94,7 +100,13 @@ fn trial(test: Test) -> Trial {
                 Err(Failed::from(std::iter::once(message).chain(verdict.offences).collect::<Vec<_>>().join("\n")))
             }
         }
-    })
+    });
+    trial.with_ignored_flag(only_when_asked)
+}
+
+/// Says that a test could not do its work on this machine, and why.
+pub fn skipped(test: &str, reason: &str) {
+    say(&format!("SKIPPED: {test}: {reason}"));
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
