@@ -1,12 +1,12 @@
 //! What the rooms of a running agent share: the snapshot in force, limits, counters, and where refusals are noted.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_config::NodeName;
 use tokio::sync::watch;
 
+use crate::agent_file::Limits;
 use crate::clock::Clock;
 use crate::logging::audit;
 use crate::metrics::Metrics;
@@ -15,51 +15,6 @@ use crate::services::table::Table;
 use crate::snapshot::Snapshot;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::resolve::Names;
-
-/// The limits of this agent. `None` is off.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// How long an application waits for a link and its stream.
-    pub connect: Duration,
-    /// How long a handshake may take.
-    pub handshake: Duration,
-    /// After how long without a byte a connection is cut.
-    pub idle: Option<Duration>,
-    /// After how long a half-closed connection that moves nothing is cut.
-    pub half_closed: Option<Duration>,
-    /// TCP keepalive.
-    pub keepalive: Option<Duration>,
-    /// How long a stopping agent lets connections finish.
-    pub drain: Duration,
-    /// Application connections at once.
-    pub connections: usize,
-    /// Handshakes of others under way at once.
-    pub handshakes_in_flight: usize,
-    /// The same from one source.
-    pub handshakes_in_flight_per_source: usize,
-    /// Lanes to one peer.
-    pub lanes_per_peer: usize,
-    /// Idle lanes that are kept ready for a peer.
-    pub lanes_warm: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            handshake: Duration::from_secs(8),
-            idle: None,
-            half_closed: None,
-            keepalive: Some(Duration::from_secs(30)),
-            drain: Duration::from_secs(30),
-            connections: 8192,
-            handshakes_in_flight: 512,
-            handshakes_in_flight_per_source: 128,
-            lanes_per_peer: 8192,
-            lanes_warm: 2,
-        }
-    }
-}
 
 /// Where the agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,20 +1,9 @@
 //! The Adit agent: mutually authenticated TLS 1.3 tunnels between the applications of a mesh's hosts.
 
 pub mod admin;
-/// The command line: arguments to validated commands, answers to people and to `--json`.
-pub mod cli {
-    pub mod bench;
-    pub mod check;
-    pub mod connections;
-    pub mod context;
-    pub mod error;
-    pub mod explain;
-    pub mod ping;
-    pub mod status;
-    mod style;
-    #[cfg(test)]
-    mod tests;
-}
+pub mod agent_file;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod host;
 pub mod identity;

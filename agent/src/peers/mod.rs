@@ -16,9 +16,5 @@ pub mod pool;
 pub mod registry;
 mod serve;
 pub mod stream;
-//! The other agents: one control connection to each, and the way it runs.
-
-pub mod machine;
-pub mod path;
 #[cfg(test)]
 mod tests;

@@ -148,6 +148,14 @@ async fn reach<S: Answer>(host: &Host, permit: &Permit, stream: &mut S) -> Resul
     }
 }
 
+/// Whether the target answers now.
+///
+/// # Errors
+/// Why not.
+pub async fn check_target(host: &Host, target: &Target) -> Result<(), Failure> {
+    connect_target(host, target, Instant::now() + host.limits.connect).await.map(drop)
+}
+
 async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Result<TcpStream, Failure> {
     let address = match target {
         Target::Address(address) => address,
