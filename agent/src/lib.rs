@@ -4,6 +4,7 @@ pub mod admin;
 /// The command line: arguments to validated commands, answers to people and to `--json`.
 pub mod cli {
     pub mod bench;
+    mod changes;
     pub mod check;
     pub mod connections;
     pub mod context;
