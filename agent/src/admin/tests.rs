@@ -303,6 +303,39 @@ fn only_the_agents_user_and_root_are_admitted() {
     assert!(!admits(1001, 1000) && !admits(65_534, 0));
 }
 
+/// A thread of its own becomes another user, which only root may do; elsewhere the rule alone is tested.
+#[tokio::test]
+async fn another_user_is_turned_away_even_if_the_sockets_mode_is_opened() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let rig = rig();
+    let path = rig.client.socket().to_owned();
+    std::fs::set_permissions(&rig.dir.0, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = |path: std::path::PathBuf| {
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+            stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok::<_, std::io::Error>(answer)
+        })
+    };
+    let join = |thread: std::thread::JoinHandle<_>| async {
+        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
+    };
+    let denied = join(as_nobody(path.clone())).await.unwrap_err();
+    assert_eq!(denied.kind(), std::io::ErrorKind::PermissionDenied);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let answer = join(as_nobody(path)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("wrong_user"), "{answer}");
+    assert!(!answer.contains("peers"), "{answer}");
+}
+
 #[tokio::test]
 async fn nobody_listening_is_not_running() {
     let dir = TempDir::new("absent");

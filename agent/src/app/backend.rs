@@ -76,8 +76,9 @@ impl View {
         let (on_disk_digest, error) = match mesh_config::load(&self.source.path) {
             Ok(checked) => (Some(checked.mesh.digest().to_string()), None),
             Err(problems) => {
-                let digest =
-                    mesh_config::read_text(&self.source.path).ok().map(|t| mesh_config::Digest::of(t.as_bytes()).to_string());
+                let digest = mesh_config::read_text(&self.source.path)
+                    .ok()
+                    .map(|t| mesh_config::Digest::of(t.as_bytes()).to_string());
                 let error = problems.into_iter().find(mesh_config::Problem::is_error).map(|p| ConfigError {
                     file: p.file.clone(),
                     line: u32::try_from(p.line).ok().filter(|line| *line > 0),

@@ -16,9 +16,9 @@ use crate::snapshot::{Epochs, Snapshot};
 use crate::transport::message::Incarnation;
 
 /// The mesh file in the directory.
-pub const MESH_FILE: &str = "mesh.toml";
+pub(super) const MESH_FILE: &str = "mesh.toml";
 /// The agent file in the directory.
-pub const AGENT_FILE: &str = "agent.toml";
+pub(super) const AGENT_FILE: &str = "agent.toml";
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]

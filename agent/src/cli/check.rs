@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_config::document::{Document, Fault, Problems, Source, parse_duration};
-use mesh_config::{Mesh, MeshName, NodeName, Problem, Severity};
+use mesh_config::{Diff, Mesh, MeshName, NameError, NodeName, Problem, Severity};
 use time::OffsetDateTime;
 
+use super::changes;
 use super::context::{Context, told, written};
 use super::error::CliError;
 use super::style::{Tone, duration};
@@ -22,13 +23,17 @@ pub const AGENT_FILE: &str = "agent.toml";
 /// Checks a mesh file, or without one the whole directory: mesh file, agent file, keys and certificates. Exits with 2 if
 /// there is an error.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  adit check\n  adit check mesh.toml\n  adit check --min-validity 14d")]
+#[command(after_help = "Examples:\n  adit check\n  adit check mesh.toml\n  adit check --diff mesh.new.toml\n  \
+                        adit check --min-validity 14d")]
 pub struct CheckArgs {
     /// A mesh file to check alone
     pub(super) file: Option<PathBuf>,
     /// An error if this host's certificate expires within this time, such as 14d
     #[arg(long, value_name = "TIME", value_parser = validity, conflicts_with = "file")]
     min_validity: Option<Duration>,
+    /// A mesh file to check as well, and to say what changing to it would do
+    #[arg(long, value_name = "FILE")]
+    diff: Option<PathBuf>,
 }
 
 fn validity(text: &str) -> Result<Duration, String> {
@@ -42,25 +47,48 @@ fn validity(text: &str) -> Result<Duration, String> {
 pub async fn run(args: CheckArgs, ctx: &Context, out: &mut dyn Write) -> Result<(), CliError> {
     let alone = args.file.is_some();
     let path = args.file.unwrap_or_else(|| ctx.dir.join(MESH_FILE));
-    let (mesh, mut problems) = match mesh_config::load(&path) {
-        Ok(checked) => (Some(checked.mesh), checked.warnings),
-        Err(problems) => (None, problems),
-    };
+    let (mesh, mut problems) = load(&path);
     if !alone {
         problems.extend(directory(&ctx.dir, mesh.as_ref(), args.min_validity, ctx.clock.now()));
     }
+    let next = args.diff.map(|path| load(&path));
+    let changes = next.map(|(next, found)| {
+        problems.extend(found);
+        Some(Diff::between(mesh.as_ref()?, next.as_ref()?))
+    });
     if ctx.json {
-        ctx.write_json(out, &serde_json::json!({ "problems": problems }))?;
+        let mut document = serde_json::json!({ "problems": problems });
+        if let Some(changes) = &changes {
+            document["diff"] = serde_json::json!(changes);
+        }
+        ctx.write_json(out, &document)?;
     } else {
-        written(render(&problems, mesh.as_ref(), ctx, out))?;
+        written(render(&problems, mesh.as_ref(), changes.flatten().as_ref(), ctx, out))?;
     }
     if problems.iter().any(Problem::is_error) { Err(told(2)) } else { Ok(()) }
 }
 
-fn render(problems: &[Problem], mesh: Option<&Mesh>, ctx: &Context, out: &mut dyn Write) -> io::Result<()> {
+fn load(path: &Path) -> (Option<Mesh>, Vec<Problem>) {
+    match mesh_config::load(path) {
+        Ok(checked) => (Some(checked.mesh), checked.warnings),
+        Err(problems) => (None, problems),
+    }
+}
+
+fn render(
+    problems: &[Problem],
+    mesh: Option<&Mesh>,
+    changes: Option<&Diff>,
+    ctx: &Context,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let paint = ctx.paint();
     for problem in problems.iter().filter(|p| p.is_error() || !ctx.quiet) {
         writeln!(out, "{}\n", problem.render(ctx.color))?;
+    }
+    if let Some(changes) = changes {
+        changes::render(changes, paint, out)?;
+        writeln!(out)?;
     }
     let errors = problems.iter().filter(|p| p.is_error()).count();
     let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
@@ -150,9 +178,13 @@ fn node_of(dir: &Path) -> Result<NodeName, Vec<Problem>> {
     let document = Document::parse(&source, &mut problems);
     let mut root = document.root();
     root.require("node", "node = \"alpha\"", &mut problems);
-    let node = root.parsed("node", &mut problems, |text| NodeName::new(text).map_err(|e| Fault::new(e.to_string())));
+    let node = root.parsed("node", &mut problems, |text| NodeName::new(text).map_err(not_a_name));
     problems.finish()?;
     node.map(|item| item.value).ok_or_else(Vec::new)
+}
+
+fn not_a_name(error: NameError) -> Fault {
+    Fault::new(error.to_string()).hint("give the name that the mesh file has for this host: node = \"alpha\"")
 }
 
 fn name(dir: &Path, file: &str) -> String {
@@ -182,3 +214,6 @@ fn of_text(dir: &Path, severity: Severity, text: &str, hint: &str) -> Problem {
     let (file, message) = about.unwrap_or_else(|| (dir.display().to_string(), text));
     Problem::with_file(severity, &file, message).hint(hint)
 }
+
+#[cfg(test)]
+mod tests;

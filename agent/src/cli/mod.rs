@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod ca;
+mod changes;
 pub mod check;
 pub mod connections;
 pub mod context;

@@ -51,6 +51,10 @@ pub(super) struct Layout {
 impl Layout {
     /// Chooses ports of loopback that are free now.
     pub(super) fn choose(nodes: u8) -> Result<Self, CliError> {
+        Self::free(nodes).map_err(|e| CliError::failed("ports", format!("no free ports on loopback: {e}")))
+    }
+
+    fn free(nodes: u8) -> std::io::Result<Self> {
         // Held until all are chosen, so that none is chosen twice.
         let mut held = Vec::new();
         let mut free = || {
@@ -59,13 +63,11 @@ impl Layout {
             held.push(listener);
             Ok::<_, std::io::Error>(address)
         };
-        let mut node = |name: &str| Ok::<_, std::io::Error>(Node { name: name.to_owned(), address: free()?, listen: free()? });
-        let choose = || -> std::io::Result<Self> {
-            let outsider = node(OUTSIDER)?;
-            let nodes = NAMES.iter().take(nodes.into()).map(|n| node(n)).collect::<std::io::Result<_>>()?;
-            Ok(Self { nodes, outsider, target: free()? })
-        };
-        choose().map_err(|e| CliError::failed("ports", format!("no free ports on loopback: {e}")))
+        let target = free()?;
+        let mut node = |name: &str| Ok(Node { name: name.to_owned(), address: free()?, listen: free()? });
+        let outsider = node(OUTSIDER)?;
+        let nodes = NAMES.iter().take(nodes.into()).map(|n| node(n)).collect::<std::io::Result<_>>()?;
+        Ok(Self { nodes, outsider, target })
     }
 
     /// The node beside the web server.
@@ -354,7 +356,7 @@ impl Drop for Demo {
 
 /// What the agent of a directory says of itself.
 pub(super) async fn status(dir: &Path) -> Option<Status> {
-    Client::new(&dir.join(SOCKET_FILE)).status().await.ok()
+    Client::new(dir.join(SOCKET_FILE)).status().await.ok()
 }
 
 fn temporary() -> Result<PathBuf, CliError> {
