@@ -114,12 +114,12 @@ impl Default for Limits {
             half_closed: None,
             keepalive: Some(Duration::from_secs(30)),
             drain: Duration::from_secs(30),
-            connections: 10_000,
+            connections: 4_096,
             handshakes_in_flight: 256,
             handshakes_in_flight_per_source: 64,
-            lanes_per_peer: 10_000,
+            lanes_per_peer: 4_096,
             lanes_warm: 2,
-            pending_connections: 4_096,
+            pending_connections: 2_048,
         }
     }
 }

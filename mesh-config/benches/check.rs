@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use mesh_config::Mesh;
+use mesh_config::{Diff, Mesh, NodeDiff, NodeName};
 
 /// `nodes` nodes and `services` services: a third open to all, a third to a group, a third to a few nodes by name.
 fn document(nodes: usize, services: usize, version: u64) -> String {
@@ -49,9 +49,36 @@ fn timed<T>(what: &str, work: impl Fn() -> T) -> T {
     last.expect("five runs")
 }
 
+/// A line of a document, listeners on one of three ports of one address.
+fn share(line: &str) -> String {
+    match line.strip_prefix("listen = \"").and_then(|rest| rest.split('.').nth(2)) {
+        Some(last) => format!("listen = \"127.0.0.1:{}\"\n", 5_000 + last.len()),
+        None => format!("{line}\n"),
+    }
+}
+
 fn main() {
     let text = document(10_000, 2_000, 1);
     println!("10,000 nodes, 2,000 services, {} KiB; the best of five", text.len() >> 10);
     let checked = timed("check", || Mesh::check(&text, "mesh.toml")).expect("the document checks");
     assert!(checked.warnings.is_empty());
+    let old = checked.mesh;
+    // The same again, a node more in a group that a third of the services name.
+    let new = document(10_001, 2_000, 2);
+    let new = Mesh::check(&new, "mesh.toml").expect("the document checks").mesh;
+    let same = Mesh::check(&text, "mesh.toml").expect("the document checks").mesh;
+    assert!(timed("difference, nothing changed", || Diff::between(&old, &same)).is_empty());
+    let diff = timed("difference, a group one node greater", || Diff::between(&old, &new));
+    println!("{:<44} {:>9}", "  services with a new permit", diff.permits.len());
+    let busy = NodeName::new("n0").expect("a name");
+    println!("{:<44} {:>9}", "  peers of an offerer", timed("peers of an offerer", || old.peers_of(&busy)).len());
+    let idle = NodeName::new("n9999").expect("a name");
+    println!("{:<44} {:>9}", "  peers of a user", timed("peers of a user", || old.peers_of(&idle)).len());
+    timed("one node's view of the change", || NodeDiff::between(&old, &new, &busy));
+    // All services on three ports: they are compared node by node, and most collide.
+    let shared: String = text.lines().map(share).collect();
+    let problems = timed("check, all on three ports of one address", || Mesh::check(&shared, "mesh.toml"))
+        .expect_err("they collide");
+    println!("{:<44} {:>9}", "  problems told", problems.len());
+    timed("write", || old.to_toml());
 }

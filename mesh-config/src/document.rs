@@ -100,6 +100,8 @@ fn syntax<'m>(message: &'m str, found: &str) -> (&'m str, Option<String>) {
         (unquoted, Some(format!("write \"{}\"", quote(found).trim_matches('`'))))
     } else if message.starts_with("duplicate key") {
         (message, Some("it is set further up already: keep one of the two".to_owned()))
+    } else if found.starts_with(char::is_control) {
+        (message, Some("control characters are written by their number, such as \\u001B".to_owned()))
     } else if message.contains("recurs") {
         ("this is nested too deeply", Some("nothing in this file needs more than a few levels".to_owned()))
     } else {
