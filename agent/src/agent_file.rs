@@ -114,12 +114,12 @@ impl Default for Limits {
             half_closed: None,
             keepalive: Some(Duration::from_secs(30)),
             drain: Duration::from_secs(30),
-            connections: 4_096,
+            connections: 10_000,
             handshakes_in_flight: 256,
             handshakes_in_flight_per_source: 64,
-            lanes_per_peer: 4_096,
+            lanes_per_peer: 10_000,
             lanes_warm: 2,
-            pending_connections: 2_048,
+            pending_connections: 4_096,
         }
     }
 }
@@ -481,7 +481,7 @@ mod tests {
             ),
             (
                 "limits.pending_connections = 4097",
-                "2:30 `pending_connections` is greater than `connections`, which is 4096 | lower `pending_connections`, or raise `connections`",
+                "2:30 `pending_connections` is greater than `connections`, which is 10000 | lower `pending_connections`, or raise `connections`",
             ),
         ] {
             assert_eq!(bad(&format!("node = \"a\"\n{line}\n")), [expected], "{line}");

@@ -1,6 +1,9 @@
 //! The Adit agent: mutually authenticated TLS 1.3 tunnels between the applications of a mesh's hosts.
 
+pub mod admin;
 pub mod agent_file;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod host;
 pub mod identity;
