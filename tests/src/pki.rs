@@ -84,6 +84,11 @@ impl Authority {
         self.root.pem()
     }
 
+    /// The root as DER.
+    pub fn root_der(&self) -> CertificateDer<'static> {
+        self.root.der().clone()
+    }
+
     /// Issues a certificate in the form that members have, with what `leaf` says.
     pub fn issue(&self, leaf: &Leaf) -> Result<Identity> {
         let Leaf { node, mesh, .. } = leaf;
