@@ -3,7 +3,18 @@
 //! A [`Carrier`] is one application stream on a link. It offers slots to read application bytes into and hands out chunks
 //! of received plaintext; the splice fills the ones and drains the others, and copies nothing in between.
 
-use std::task::{Context, Poll};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::Shutdown;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
 
 use crate::reason::Reason;
 
@@ -54,4 +65,254 @@ pub trait Carrier {
 
     /// The application has taken `len` bytes of the chunk.
     fn consume(&mut self, len: usize);
+
+    /// Ready when the stream is beyond repair although a stalled application keeps received bytes from being drained.
+    /// Polled instead of `poll_received` while the application takes nothing, because a RST would otherwise wait behind
+    /// those bytes.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Whether the stream broke before the far side had seen anything of it, so that it can be opened again elsewhere.
+    fn moved(&self) -> bool {
+        false
+    }
+}
+
+/// How many bytes a connection has moved, read live by others.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// From the application to the link.
+    pub to_link: AtomicU64,
+    /// From the link to the application.
+    pub to_app: AtomicU64,
+}
+
+/// When to give up on a connection that moves nothing. `None` is never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Neither direction moved a byte for this long.
+    pub idle: Option<Duration>,
+    /// One direction is closed and the other moved nothing for this long.
+    pub half_closed: Option<Duration>,
+}
+
+/// How a spliced connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both directions were closed in order and every byte was delivered.
+    Closed,
+    /// The application at this end reset its connection, or is gone.
+    Application(io::Error),
+    /// The far side cut the stream.
+    Far(Reason),
+    /// This agent cut it: a limit, a drain, a permit withdrawn.
+    Cut(Reason),
+    /// The link was lost under it.
+    Lost(Broken),
+    /// The far side has seen nothing of it and will not: it can go on over another stream.
+    Moved,
+}
+
+impl End {
+    /// The reason to be told, if it is not an orderly end.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Closed | Self::Moved => None,
+            Self::Application(_) => Some(Reason::Application),
+            Self::Far(reason) | Self::Cut(reason) => Some(*reason),
+            Self::Lost(_) => Some(Reason::LinkLost),
+        }
+    }
+}
+
+/// Moves bytes between an application's connection and a carrier until both directions are closed, or something breaks.
+///
+/// At a disorderly end the carrier has been told to reset (unless the end came from it) and the application's connection
+/// is set to send a RST when it is dropped. `cut` resolves when somebody else decides that the connection must end.
+pub async fn splice<C: Carrier>(
+    app: &TcpStream,
+    carrier: &mut C,
+    limits: Limits,
+    meter: &Meter,
+    cut: impl Future<Output = Reason>,
+) -> End {
+    let end = {
+        let mut cut = pin!(cut);
+        let mut timer = Timer::new(limits);
+        // Only polled while no read would notice that the application is gone.
+        let mut gone = pin!(reset_of(app));
+        let mut up = Half::Open;
+        let mut down = Half::Open;
+        poll_fn(|cx| {
+            if let Poll::Ready(reason) = cut.as_mut().poll(cx) {
+                return Poll::Ready(End::Cut(reason));
+            }
+            let mut moved = false;
+            let mut watch_app = false;
+
+            while up == Half::Open {
+                match carrier.poll_slot(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
+                    Poll::Pending => {
+                        watch_app = true;
+                        break;
+                    }
+                }
+                match poll_read(app, cx, carrier.slot()) {
+                    Poll::Ready(Ok(0)) => {
+                        carrier.finish();
+                        up = Half::Closed;
+                        moved = true;
+                    }
+                    Poll::Ready(Ok(len)) => {
+                        carrier.commit(len);
+                        meter.to_link.fetch_add(len as u64, Relaxed);
+                        moved = true;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(End::Application(error)),
+                    Poll::Pending => break,
+                }
+            }
+            let flushed = match carrier.poll_flush(cx) {
+                Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
+
+            while down == Half::Open {
+                match carrier.poll_received(cx) {
+                    Poll::Ready(Ok(Received::Data)) => {}
+                    Poll::Ready(Ok(Received::Fin)) => {
+                        if let Err(error) = SockRef::from(app).shutdown(Shutdown::Write) {
+                            return Poll::Ready(End::Application(error));
+                        }
+                        down = Half::Closed;
+                        moved = true;
+                        break;
+                    }
+                    Poll::Ready(Ok(Received::Reset(reason))) => return Poll::Ready(End::Far(reason)),
+                    Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
+                    Poll::Pending => break,
+                }
+                match poll_write(app, cx, carrier.chunk()) {
+                    Poll::Ready(Ok(len)) => {
+                        carrier.consume(len);
+                        meter.to_app.fetch_add(len as u64, Relaxed);
+                        moved = true;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(End::Application(error)),
+                    Poll::Pending => {
+                        if let Poll::Ready(broken) = carrier.poll_lost(cx) {
+                            return Poll::Ready(End::Lost(broken));
+                        }
+                        break;
+                    }
+                }
+            }
+
+            if up == Half::Closed {
+                if down == Half::Closed && flushed {
+                    return Poll::Ready(End::Closed);
+                }
+                watch_app = down == Half::Open;
+            }
+            if watch_app && let Poll::Ready(error) = gone.as_mut().poll(cx) {
+                return Poll::Ready(End::Application(error));
+            }
+            timer.poll(cx, moved, up != down).map(End::Cut)
+        })
+        .await
+    };
+    if matches!(end, End::Lost(_)) && carrier.moved() {
+        return End::Moved;
+    }
+    if let Some(reason) = end.reason() {
+        // Dropping the socket now sends a RST instead of a FIN.
+        drop(SockRef::from(app).set_linger(Some(Duration::ZERO)));
+        match end {
+            End::Lost(_) | End::Far(_) => {}
+            _ => carrier.reset(reason),
+        }
+    }
+    end
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Open,
+    Closed,
+}
+
+fn poll_read(app: &TcpStream, cx: &mut Context<'_>, slot: &mut [u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(app.poll_read_ready(cx))?;
+        match app.try_read(slot) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+fn poll_write(app: &TcpStream, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(app.poll_write_ready(cx))?;
+        match app.try_write(chunk) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// Resolves when a socket has an error pending, so when its peer has reset it, whatever is still unread.
+pub async fn reset_of(socket: &TcpStream) -> io::Error {
+    match socket.ready(Interest::ERROR).await {
+        Ok(_) => {}
+        Err(error) => return error,
+    }
+    match socket.take_error() {
+        Ok(Some(error)) | Err(error) => error,
+        Ok(None) => io::ErrorKind::ConnectionReset.into(),
+    }
+}
+
+/// The idle and half-closed limits of one connection. Without limits it holds no timer at all.
+struct Timer {
+    limits: Limits,
+    sleep: Option<Pin<Box<Sleep>>>,
+    moved: Instant,
+}
+
+impl Timer {
+    fn new(limits: Limits) -> Self {
+        Self { limits, sleep: None, moved: Instant::now() }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, half_closed: bool) -> Poll<Reason> {
+        let half_limit = self.limits.half_closed.filter(|_| half_closed);
+        let (limit, reason) = match (self.limits.idle, half_limit) {
+            (None, None) => return Poll::Pending,
+            (Some(idle), Some(half)) if idle < half => (idle, Reason::Idle),
+            (_, Some(half)) => (half, Reason::HalfClosed),
+            (Some(idle), None) => (idle, Reason::Idle),
+        };
+        if moved {
+            self.moved = Instant::now();
+        }
+        let deadline = self.moved + limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        // A timer that was set for an earlier moment is moved only when it fires: that keeps busy connections cheap.
+        while sleep.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(reason);
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
 }

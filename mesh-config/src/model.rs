@@ -32,6 +32,14 @@ impl fmt::Display for MeshVersion {
 pub struct Digest(pub(crate) [u8; 32]);
 
 impl Digest {
+    /// The digest of a document's bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let mut all = [0; 32];
+        all.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        Self(all)
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

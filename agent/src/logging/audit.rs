@@ -1,0 +1,153 @@
+//! Audit events: who did what through this agent. `target = "audit"`, a stable `event`, the same fields everywhere.
+//!
+//! See `docs/logging.md` for the list. Events that a stranger can cause at will are limited a peer and a cause; all
+//! others are complete.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use mesh_config::{NodeName, ServiceName};
+
+use super::{Who, permit};
+use crate::refusals::Refusal;
+use crate::vocabulary::{Direction, Path};
+
+/// The target of audit events.
+pub const TARGET: &str = "audit";
+
+/// An application connection, as its events name it.
+#[derive(Clone, Copy)]
+pub struct Connection<'a> {
+    /// Its number on this agent.
+    pub id: u64,
+    /// The same at both ends, in hex.
+    pub trace: &'a dyn Display,
+    /// The service.
+    pub service: &'a ServiceName,
+    /// The node whose application opened it.
+    pub from: &'a NodeName,
+    /// The node that offers the service.
+    pub to: &'a NodeName,
+    /// The application's own address.
+    pub client: Option<&'a dyn Display>,
+    /// How it runs.
+    pub path: Option<Path>,
+}
+
+/// `connection.open`: the offering agent let the connection in and its target answered.
+pub fn connection_open(c: &Connection<'_>) {
+    tracing::info!(
+        target: TARGET,
+        event = "connection.open",
+        id = c.id,
+        trace = %c.trace,
+        service = c.service.as_str(),
+        from = c.from.as_str(),
+        to = c.to.as_str(),
+        client = c.client.map(tracing::field::display),
+        path = c.path.map(Path::name),
+    );
+}
+
+/// `connection.close`: a connection that was open has ended, for `reason` if it was cut.
+pub fn connection_close(
+    c: &Connection<'_>,
+    bytes_in: u64,
+    bytes_out: u64,
+    open: Duration,
+    reason: Option<crate::reason::Reason>,
+) {
+    tracing::info!(
+        target: TARGET,
+        event = "connection.close",
+        id = c.id,
+        trace = %c.trace,
+        service = c.service.as_str(),
+        from = c.from.as_str(),
+        to = c.to.as_str(),
+        client = c.client.map(tracing::field::display),
+        path = c.path.map(Path::name),
+        bytes_in,
+        bytes_out,
+        seconds = open.as_secs_f64(),
+        reason = reason.map(crate::reason::Reason::name),
+    );
+}
+
+/// `connection.refused`: a link or a connection was refused or failed, at whichever layer. Limited.
+pub fn connection_refused(refusal: &Refusal) {
+    let who = match (&refusal.peer, refusal.address) {
+        (Some(peer), _) => Who::from(peer),
+        (None, Some(address)) => Who::from(address),
+        (None, None) => Who::Here,
+    };
+    let Some(passed) = permit(who, refusal.reason) else { return };
+    tracing::warn!(
+        target: TARGET,
+        event = "connection.refused",
+        direction = refusal.direction.name(),
+        peer = refusal.peer.as_ref().map(NodeName::as_str),
+        address = refusal.address.map(tracing::field::display),
+        service = refusal.service.as_ref().map(ServiceName::as_str),
+        layer = refusal.layer.name(),
+        reason = refusal.reason,
+        detail = refusal.detail,
+        suppressed = passed.suppressed(),
+    );
+}
+
+/// `link.up`: both sides have proven who they are and said HELLO. `certificate` is the peer's serial in hex.
+pub fn link_up(peer: &NodeName, direction: Direction, path: Path, address: &dyn Display, certificate: &dyn Display) {
+    tracing::info!(
+        target: TARGET,
+        event = "link.up",
+        peer = peer.as_str(),
+        direction = direction.name(),
+        path = path.name(),
+        address = %address,
+        certificate = %certificate,
+    );
+}
+
+/// `link.down`: a link that was up has ended. Limited, since a peer can flap.
+pub fn link_down(peer: &NodeName, path: Path, reason: &'static str, detail: &str) {
+    let Some(passed) = permit(peer, "link.down") else { return };
+    tracing::info!(
+        target: TARGET,
+        event = "link.down",
+        peer = peer.as_str(),
+        path = path.name(),
+        reason,
+        detail,
+        suppressed = passed.suppressed(),
+    );
+}
+
+/// `mesh.reload`: a mesh document was taken (`refused` is nothing) or not taken (`refused` says why).
+pub fn mesh_reload(source: &str, old_version: Option<u64>, version: Option<u64>, refused: Option<&str>) {
+    tracing::info!(
+        target: TARGET,
+        event = "mesh.reload",
+        result = if refused.is_none() { "applied" } else { "refused" },
+        source,
+        old_version,
+        version,
+        detail = refused,
+    );
+}
+
+/// `cert.issue`: a certificate for `node` was issued here.
+pub fn cert_issue(node: &NodeName, serial: &dyn Display, not_after: &dyn Display) {
+    tracing::info!(
+        target: TARGET,
+        event = "cert.issue",
+        node = node.as_str(),
+        serial = %serial,
+        not_after = %not_after,
+    );
+}
+
+/// `admin.call`: a local user called the admin API.
+pub fn admin_call(method: &str, path: &str, status: u16, uid: u32, pid: Option<i32>) {
+    tracing::info!(target: TARGET, event = "admin.call", method, path, status, uid, client_pid = pid);
+}

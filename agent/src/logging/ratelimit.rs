@@ -1,0 +1,231 @@
+//! How often a line may be written: pure, bounded.
+//!
+//! Each key has a small burst and then a slow drip. All keys together share a larger budget, so that somebody with a
+//! million source addresses is limited as well.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// The numbers of a limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Lines that a key may write at once, at least 1.
+    pub burst: u32,
+    /// Time after which a key may write one more.
+    pub every: Duration,
+    /// Lines that all keys together may write at once, at least 1.
+    pub total_burst: u32,
+    /// Time after which all keys together may write one more.
+    pub total_every: Duration,
+    /// Keys remembered at most, at least 1. The least recently used one is forgotten.
+    pub keys: usize,
+}
+
+impl Default for Limits {
+    /// Three lines, then two a minute, for a key; 100 lines, then five a second, for all: at 300 bytes a line, at most
+    /// 5.4 MB an hour whatever peers do.
+    fn default() -> Self {
+        Self {
+            burst: 3,
+            every: Duration::from_secs(30),
+            total_burst: 100,
+            total_every: Duration::from_millis(200),
+            keys: 1024,
+        }
+    }
+}
+
+/// What to do with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Write it.
+    Log {
+        /// Lines of this key that were left out since the last one written.
+        suppressed: u64,
+    },
+    /// Leave it out.
+    Suppress,
+}
+
+/// Decides which lines are written.
+#[derive(Debug)]
+pub struct RateLimiter<K> {
+    limits: Limits,
+    total: Bucket,
+    keys: HashMap<K, Entry>,
+    /// Keys by when they were last used.
+    order: BTreeMap<u64, K>,
+    used: u64,
+    forgotten: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    bucket: Bucket,
+    suppressed: u64,
+    used: u64,
+}
+
+impl<K: Hash + Eq + Clone> RateLimiter<K> {
+    /// A limiter that has seen nothing.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            total: Bucket { used: 0, since: None },
+            keys: HashMap::new(),
+            order: BTreeMap::new(),
+            used: 0,
+            forgotten: 0,
+        }
+    }
+
+    /// A line of `key` wants to be written at `now`.
+    pub fn handle(&mut self, key: K, now: Instant) -> Verdict {
+        let Limits { burst, every, total_burst, total_every, .. } = self.limits;
+        self.used += 1;
+        let used = self.used;
+        if !self.keys.contains_key(&key) {
+            self.make_room();
+        }
+        let entry = self.keys.entry(key.clone()).or_insert(Entry {
+            bucket: Bucket { used: 0, since: None },
+            suppressed: 0,
+            used,
+        });
+        self.order.remove(&entry.used);
+        entry.used = used;
+        self.order.insert(used, key);
+        let open = entry.bucket.has_room(burst, every, now) && self.total.has_room(total_burst, total_every, now);
+        if !open {
+            entry.suppressed += 1;
+            return Verdict::Suppress;
+        }
+        entry.bucket.take(now);
+        self.total.take(now);
+        Verdict::Log { suppressed: std::mem::take(&mut entry.suppressed) }
+    }
+
+    /// Lines that were left out and not told of yet, those of forgotten keys included.
+    pub fn untold(&self) -> u64 {
+        self.keys.values().map(|e| e.suppressed).sum::<u64>() + self.forgotten
+    }
+
+    /// Keys remembered now.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    fn make_room(&mut self) {
+        while self.keys.len() >= self.limits.keys.max(1) {
+            let Some((_, oldest)) = self.order.pop_first() else { return };
+            self.forgotten += self.keys.remove(&oldest).map_or(0, |e| e.suppressed);
+        }
+    }
+}
+
+/// A bucket that empties by one in a given time.
+#[derive(Debug)]
+struct Bucket {
+    used: u32,
+    /// When it was last brought up to date; a whole number of drips.
+    since: Option<Instant>,
+}
+
+impl Bucket {
+    fn has_room(&mut self, burst: u32, every: Duration, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since).as_nanos() / every.as_nanos().max(1);
+        let drips = u32::try_from(passed).unwrap_or(u32::MAX);
+        if drips >= self.used {
+            self.used = 0;
+            self.since = Some(now);
+        } else {
+            self.used -= drips;
+            self.since = Some(since + every * drips);
+        }
+        self.used < burst.max(1)
+    }
+
+    fn take(&mut self, now: Instant) {
+        self.used += 1;
+        self.since.get_or_insert(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_key_has_a_burst_then_a_drip_and_tells_what_was_left_out() {
+        let mut limiter = RateLimiter::new(Limits::default());
+        let start = Instant::now();
+        let verdicts: Vec<_> = (0..5).map(|_| limiter.handle("beta", start)).collect();
+        assert_eq!(verdicts[..3], [Verdict::Log { suppressed: 0 }; 3]);
+        assert_eq!(verdicts[3..], [Verdict::Suppress; 2]);
+        assert_eq!(limiter.handle("gamma", start), Verdict::Log { suppressed: 0 });
+        let later = start + Duration::from_secs(31);
+        assert_eq!(limiter.handle("beta", later), Verdict::Log { suppressed: 2 });
+        assert_eq!(limiter.handle("beta", later), Verdict::Suppress);
+    }
+
+    #[test]
+    fn an_hour_of_a_million_sources_stays_under_six_megabytes_of_lines() {
+        let mut limiter = RateLimiter::new(Limits::default());
+        let start = Instant::now();
+        let lines = (0..1_000_000u32)
+            .filter(|n| {
+                let now = start + Duration::from_micros(u64::from(*n) * 3600);
+                matches!(limiter.handle(*n, now), Verdict::Log { .. })
+            })
+            .count();
+        assert!(lines * 300 < 6_000_000, "{lines}");
+        assert!(lines > 10_000, "{lines}: the budget is used");
+        assert_eq!(limiter.len(), Limits::default().keys);
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_is_written_or_told_of_or_counted_and_no_budget_is_exceeded(
+            steps in proptest::collection::vec((0u8..12, 0u64..3000), 1..400),
+            burst in 1u32..5, total_burst in 1u32..8, keys in 1usize..10,
+        ) {
+            let limits = Limits {
+                burst, total_burst, keys,
+                every: Duration::from_secs(2),
+                total_every: Duration::from_millis(700),
+            };
+            let mut limiter = RateLimiter::new(limits);
+            let start = Instant::now();
+            let mut now = start;
+            let (mut written, mut told) = (0u64, 0u64);
+            let mut times: Vec<(u8, Instant)> = Vec::new();
+            for &(key, wait) in &steps {
+                now += Duration::from_millis(wait);
+                if let Verdict::Log { suppressed } = limiter.handle(key, now) {
+                    written += 1;
+                    told += suppressed;
+                    times.push((key, now));
+                }
+                prop_assert!(limiter.len() <= keys);
+                prop_assert_eq!(limiter.keys.len(), limiter.order.len());
+            }
+            prop_assert_eq!(steps.len() as u64, written + told + limiter.untold());
+            // In any window no more than the burst and what dripped into it.
+            for (i, &(_, from)) in times.iter().enumerate() {
+                for (n, &(_, to)) in times[i..].iter().enumerate() {
+                    let drips = (to - from).as_millis() / limits.total_every.as_millis();
+                    prop_assert!(n as u128 <= u128::from(total_burst) + drips);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The label sets. Each value comes from a closed set or from the mesh in force.
+
+use std::fmt::{Error, Write as _};
+
+use mesh_config::{NodeName, ServiceName};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder};
+
+use crate::refusals::Layer;
+use crate::vocabulary::{Direction, Role};
+
+/// Writes `key="value"` pairs. A value of `""` is the same as no label in Prometheus' data model, so it is left out.
+fn encode(encoder: &mut LabelSetEncoder<'_>, pairs: &[(&str, &str)]) -> Result<(), Error> {
+    for &(key, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
+        let mut label = encoder.encode_label();
+        let mut name = label.encode_label_key()?;
+        name.write_str(key)?;
+        let mut text = name.encode_label_value()?;
+        EncodeLabelValue::encode(&value, &mut text as &mut LabelValueEncoder<'_>)?;
+        text.finish()?;
+    }
+    Ok(())
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $ty:ty => $text:expr),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub(super) struct $name { $(pub(super) $field: $ty),* }
+
+        impl EncodeLabelSet for $name {
+            fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+                let Self { $($field),* } = self;
+                encode(encoder, &[$((stringify!($field), $text)),*])
+            }
+        }
+    };
+}
+
+labels!(
+    /// A peer.
+    PeerLabels { peer: NodeName => peer.as_str() }
+);
+labels!(
+    /// A peer's link as it stands.
+    LinkLabels { peer: NodeName => peer.as_str(), path: &'static str => path, state: &'static str => state }
+);
+labels!(
+    /// How handshakes went.
+    HandshakeLabels {
+        direction: Direction => direction.name(),
+        transport: &'static str => transport,
+        result: &'static str => result,
+        reason: &'static str => reason,
+    }
+);
+labels!(
+    /// A service on one side.
+    ServiceLabels { service: ServiceName => service.as_str(), role: Role => role.name() }
+);
+labels!(
+    /// A service's bytes one way.
+    ServiceBytesLabels { service: ServiceName => service.as_str(), direction: Direction => direction.name() }
+);
+labels!(
+    /// A refusal.
+    RefusalLabels { layer: Layer => layer.name(), reason: &'static str => reason }
+);

@@ -1,0 +1,258 @@
+//! The application connections that are open now, for those who look at them and those who must cut them.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use dashmap::DashMap;
+use mesh_config::{NodeName, ServiceName};
+use time::OffsetDateTime;
+use tokio::sync::{broadcast, oneshot};
+
+use crate::reason::Reason;
+use crate::splice::Meter;
+
+/// How many opened and closed connections a slow follower may lag behind before it misses some.
+const FOLLOW_BACKLOG: usize = 1024;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Waiting for a link, or for the target.
+    Opening = 0,
+    /// Carrying bytes.
+    Open = 1,
+    /// Gone.
+    Closed = 2,
+}
+
+impl State {
+    /// A stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// One application connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// A number that this agent gives once.
+    pub id: u64,
+    /// The same at both ends.
+    pub trace: [u8; 16],
+    /// The service.
+    pub service: ServiceName,
+    /// The node whose application connected.
+    pub from: NodeName,
+    /// The node that offers the service, once it is chosen.
+    pub to: OnceLock<NodeName>,
+    /// The application's own address, as its agent sees it.
+    pub client: String,
+    /// How it runs: `lane`, `quic`, `relay`.
+    pub path: OnceLock<&'static str>,
+    /// When it was accepted.
+    pub opened: OffsetDateTime,
+    /// What it has moved.
+    pub meter: Meter,
+    state: AtomicU8,
+    cut: Mutex<Option<oneshot::Sender<Reason>>>,
+}
+
+impl Connection {
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            0 => State::Opening,
+            1 => State::Open,
+            _ => State::Closed,
+        }
+    }
+
+    /// It carries bytes now.
+    pub fn opened(&self) {
+        self.state.store(State::Open as u8, Relaxed);
+    }
+
+    /// Asks for its end. The first reason counts.
+    pub fn cut(&self, reason: Reason) {
+        if let Some(sender) = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // It may have ended by itself meanwhile.
+            sender.send(reason).ok();
+        }
+    }
+}
+
+/// Something that a follower is told.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A connection was accepted.
+    Opened(Arc<Connection>),
+    /// A connection is gone.
+    Closed(Arc<Connection>),
+}
+
+/// The limit on connections is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} connections are open, the limit")]
+pub struct Full(pub usize);
+
+/// What is known of a connection when it begins.
+#[derive(Debug)]
+pub struct Opening {
+    /// The service.
+    pub service: ServiceName,
+    /// The node whose application connected.
+    pub from: NodeName,
+    /// The node that offers it, if it is known yet.
+    pub to: Option<NodeName>,
+    /// The application's address.
+    pub client: String,
+    /// The trace id.
+    pub trace: [u8; 16],
+    /// The time.
+    pub at: OffsetDateTime,
+}
+
+/// All live connections.
+#[derive(Debug)]
+pub struct Table {
+    next: AtomicU64,
+    count: AtomicUsize,
+    limit: usize,
+    live: DashMap<u64, Arc<Connection>>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Table {
+    /// An empty table for at most `limit` connections.
+    pub fn new(limit: usize) -> Arc<Self> {
+        let (events, _) = broadcast::channel(FOLLOW_BACKLOG);
+        Arc::new(Self { next: AtomicU64::new(1), count: AtomicUsize::new(0), limit, live: DashMap::new(), events })
+    }
+
+    /// Adds a connection. It stays in the table until the [`Entry`] is dropped.
+    ///
+    /// # Errors
+    /// [`Full`] at the limit.
+    pub fn insert(self: &Arc<Self>, opening: Opening) -> Result<(Entry, oneshot::Receiver<Reason>), Full> {
+        if self.count.fetch_add(1, Relaxed) >= self.limit {
+            self.count.fetch_sub(1, Relaxed);
+            return Err(Full(self.limit));
+        }
+        let (sender, cut) = oneshot::channel();
+        let connection = Arc::new(Connection {
+            id: self.next.fetch_add(1, Relaxed),
+            trace: opening.trace,
+            service: opening.service,
+            from: opening.from,
+            to: opening.to.map(OnceLock::from).unwrap_or_default(),
+            client: opening.client,
+            path: OnceLock::new(),
+            opened: opening.at,
+            meter: Meter::default(),
+            state: AtomicU8::new(State::Opening as u8),
+            cut: Mutex::new(Some(sender)),
+        });
+        self.live.insert(connection.id, Arc::clone(&connection));
+        // No follower is no error.
+        drop(self.events.send(Event::Opened(Arc::clone(&connection))));
+        Ok((Entry { table: Arc::clone(self), connection }, cut))
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, oldest first.
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        let mut all: Vec<_> = self.live.iter().map(|e| Arc::clone(e.value())).collect();
+        all.sort_unstable_by_key(|c| c.id);
+        all
+    }
+
+    /// Openings and closings from now on.
+    pub fn follow(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+/// The place of one connection in the table.
+#[derive(Debug)]
+pub struct Entry {
+    table: Arc<Table>,
+    connection: Arc<Connection>,
+}
+
+impl std::ops::Deref for Entry {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connection.state.store(State::Closed as u8, Relaxed);
+        self.table.live.remove(&self.connection.id);
+        self.table.count.fetch_sub(1, Relaxed);
+        drop(self.table.events.send(Event::Closed(Arc::clone(&self.connection))));
+    }
+}
+
+/// The address of an application for the table: text, so that a peer's word about its client fits too.
+pub fn client_text(address: Option<SocketAddr>) -> String {
+    address.map(|a| a.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opening() -> Opening {
+        Opening {
+            service: "web".parse().unwrap(),
+            from: "a".parse().unwrap(),
+            to: None,
+            client: String::new(),
+            trace: [0; 16],
+            at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_limit_holds_and_a_dropped_entry_makes_room() {
+        let table = Table::new(2);
+        let one = table.insert(opening()).unwrap();
+        let two = table.insert(opening()).unwrap();
+        assert_eq!(table.insert(opening()).unwrap_err(), Full(2));
+        drop(one);
+        let three = table.insert(opening()).unwrap();
+        assert_eq!(table.all().iter().map(|c| c.id).collect::<Vec<_>>(), [two.0.id, three.0.id]);
+        drop((two, three));
+        assert!(table.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_cut_reaches_its_connection_once_and_followers_see_both_ends() {
+        let table = Table::new(1);
+        let mut follow = table.follow();
+        let (entry, cut) = table.insert(opening()).unwrap();
+        entry.cut(Reason::PermitWithdrawn);
+        entry.cut(Reason::Draining);
+        assert_eq!(cut.await, Ok(Reason::PermitWithdrawn));
+        drop(entry);
+        assert!(matches!(follow.try_recv(), Ok(Event::Opened(_))));
+        assert!(matches!(follow.try_recv(), Ok(Event::Closed(c)) if c.state() == State::Closed));
+    }
+}

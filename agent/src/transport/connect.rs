@@ -1,0 +1,129 @@
+//! TCP connections to the first address of a peer that answers, and the socket options of every TCP connection.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::failure::Failure;
+
+/// How long one address is given before the next is tried beside it (RFC 8305 §5, "Connection Attempt Delay").
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// The most addresses that one dial tries.
+const MAX_ADDRESSES: usize = 16;
+
+/// Connects to the first of `addresses` that answers, each tried a quarter of a second after the one before or as soon
+/// as that has failed.
+///
+/// # Errors
+/// The failure that says most: an answer (refused) before silence, silence before a missing route.
+pub async fn connect(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    keepalive: Option<Duration>,
+) -> Result<(TcpStream, SocketAddr), Failure> {
+    let started = Instant::now();
+    let mut waiting: VecDeque<_> = addresses.iter().copied().take(MAX_ADDRESSES).collect();
+    let mut attempts = JoinSet::new();
+    let mut next = started;
+    let mut best: Option<Failure> = None;
+    loop {
+        if attempts.is_empty() && waiting.is_empty() {
+            return Err(best.unwrap_or_else(|| Failure::silent(0.0)));
+        }
+        tokio::select! {
+            biased;
+            Some(done) = attempts.join_next() => match done {
+                Ok((address, Ok(stream))) => {
+                    tune(&stream, keepalive);
+                    return Ok((stream, address));
+                }
+                Ok((address, Err(error))) => {
+                    let failure = Failure::from_io(&error).at(address);
+                    if best.as_ref().is_none_or(|b| says_more(&failure, b)) {
+                        best = Some(failure);
+                    }
+                    next = Instant::now();
+                }
+                Err(_) => {}
+            },
+            () = sleep_until(deadline) => {
+                let silent = Failure::silent((Instant::now() - started).as_secs_f64().round());
+                return Err(match addresses.first() {
+                    Some(first) => silent.at(*first),
+                    None => silent,
+                });
+            }
+            () = sleep_until(next), if !waiting.is_empty() => {
+                if let Some(address) = waiting.pop_front() {
+                    attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+                }
+                next = Instant::now() + ATTEMPT_DELAY;
+            }
+        }
+    }
+}
+
+fn says_more(new: &Failure, old: &Failure) -> bool {
+    use super::failure::Layer::{NoRoute, Refused, Silent};
+    let rank = |f: &Failure| match f.layer {
+        NoRoute => 0,
+        Silent => 1,
+        Refused => 3,
+        _ => 2,
+    };
+    rank(new) > rank(old)
+}
+
+/// Sets what every TCP connection of the agent has: no delay, and probes after `keepalive` of silence so that a peer that
+/// has vanished is noticed.
+///
+/// There is no TCP_USER_TIMEOUT: Linux aborts by it even while the peer acknowledges zero-window probes, so a reader that
+/// pauses would lose its connection.
+pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) {
+    let result = stream.set_nodelay(true).and_then(|()| match keepalive {
+        Some(time) => SockRef::from(stream).set_tcp_keepalive(
+            &TcpKeepalive::new().with_time(time).with_interval((time / 3).max(Duration::from_secs(1))).with_retries(3),
+        ),
+        None => Ok(()),
+    });
+    if let Err(error) = result {
+        tracing::debug!(%error, "socket options");
+    }
+}
+
+/// Whether an accept error means that this process or host has run out of something, so that accepting must pause.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::failure::Layer;
+
+    #[tokio::test]
+    async fn the_address_that_answers_is_taken_and_a_refusal_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let closed = {
+            let l = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            l.local_addr().unwrap()
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let (_, address) = connect(&[closed, good], deadline, None).await.unwrap();
+        assert_eq!(address, good);
+        let failure = connect(&[closed], deadline, None).await.unwrap_err();
+        assert_eq!((failure.layer, failure.address), (Layer::Refused, Some(closed)));
+    }
+}
