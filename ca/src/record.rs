@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use mesh_config::NodeName;
 use time::OffsetDateTime;
 
+use crate::pem;
 use crate::serial::Serial;
 
 /// A certificate that this authority issued.
@@ -65,6 +66,11 @@ impl Record {
     /// The certificate itself.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The certificate itself, in PEM.
+    pub fn to_pem(&self) -> String {
+        pem::encode("CERTIFICATE", &self.der).to_string()
     }
 
     /// Whether it can be used at `now`. Its last second is part of its life (RFC 5280 §4.1.2.5).

@@ -59,6 +59,14 @@ impl Staging {
         finish(&self.path, &self.dir)
     }
 
+    /// Gives it up and removes what was prepared.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn abandon(self) -> Result<(), Error> {
+        disk::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))
+    }
+
     /// Removes what a process that ended before [`Staging::commit`] left in `dir`, and completes what one left that
     /// ended within it. Gives whether something was completed.
     ///

@@ -66,9 +66,7 @@ impl View {
         if snapshot.mesh.node(node.as_str()).is_none() {
             return Err(Failure::unknown_node(node));
         }
-        self.peers
-            .peer(node)
-            .ok_or_else(|| Failure::new(FailureKind::Unavailable, "draining", "the agent is stopping"))
+        self.peers.peer(node).ok_or_else(|| Failure::new(FailureKind::Unavailable, "draining", "the agent is stopping"))
     }
 
     /// The document in force against the one on disk.
@@ -78,7 +76,8 @@ impl View {
         let (on_disk_digest, error) = match mesh_config::load(&self.source.path) {
             Ok(checked) => (Some(checked.mesh.digest().to_string()), None),
             Err(problems) => {
-                let digest = mesh_config::read_text(&self.source.path).ok().map(|t| mesh_config::digest(&t).to_string());
+                let digest =
+                    mesh_config::read_text(&self.source.path).ok().map(|t| mesh_config::Digest::of(t.as_bytes()).to_string());
                 let error = problems.into_iter().find(mesh_config::Problem::is_error).map(|p| ConfigError {
                     file: p.file.clone(),
                     line: u32::try_from(p.line).ok().filter(|line| *line > 0),
@@ -105,7 +104,15 @@ impl Backend for View {
         let connections = self.host.table.all();
         let mut services = self.services.clone();
         for service in &mut services {
-            service.connections = connections.iter().filter(|c| c.service.as_str() == service.name).count() as u64;
+            let live: Vec<_> = connections.iter().filter(|c| c.service.as_str() == service.name).collect();
+            service.connections = live.len() as u64;
+            // Ended connections are in the metrics, live ones count themselves.
+            let (ended_in, ended_out) = match service.name.parse() {
+                Ok(name) => self.host.metrics.service(&name, service.role).bytes(),
+                Err(_) => (0, 0),
+            };
+            service.bytes_in = ended_in + live.iter().map(|c| c.meter.to_app.load(Relaxed)).sum::<u64>();
+            service.bytes_out = ended_out + live.iter().map(|c| c.meter.to_link.load(Relaxed)).sum::<u64>();
         }
         let mut warnings = self.warnings.clone();
         if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
@@ -216,6 +223,7 @@ fn peer_view(peer: &Peer) -> PeerView {
         address: status.address.map(|a| a.to_string()),
         lanes: Lanes { idle: count(lanes.idle), busy: count(lanes.busy) },
         mesh_version: status.mesh_version,
+        certificate: status.certificate,
         error: status.error,
     }
 }

@@ -126,6 +126,8 @@ pub(super) async fn services(host: &Host) -> Bound {
             target: offers.then(|| service.target_at(me).to_string()),
             state: ServiceState::Ready,
             connections: 0,
+            bytes_in: 0,
+            bytes_out: 0,
             on: service.on().iter().map(ToString::to_string).collect(),
             error: None,
         };

@@ -51,7 +51,8 @@ pub(super) async fn explain(view: &View, from: NodeName, service: ServiceName) -
 
     let hint = || Some(format!("add \"{from}\" to `allow` of [service.{service}] in the mesh file"));
     if found.offered_by(&from) {
-        let detail = format!("`{from}` offers `{service}` itself, so its applications use {} directly", found.target_at(&from));
+        let detail =
+            format!("`{from}` offers `{service}` itself, so its applications use {} directly", found.target_at(&from));
         return Ok(steps.fails("permit", detail, None));
     }
     match found.on().first().map(|offerer| authz::decide(mesh, offerer, &from, &service)) {
@@ -70,7 +71,8 @@ pub(super) async fn explain(view: &View, from: NodeName, service: ServiceName) -
     } else if found.offered_by(&me) {
         offered_here(view, &from, found, steps).await
     } else {
-        let detail = format!("`{from}` may reach `{service}` by the mesh file; the live path is between `{from}` and {on}");
+        let detail =
+            format!("`{from}` may reach `{service}` by the mesh file; the live path is between `{from}` and {on}");
         Ok(Explain {
             allowed: true,
             because: detail,

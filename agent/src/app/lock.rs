@@ -13,7 +13,9 @@ const LOCK: &str = "agent.lock";
 
 /// Held for as long as the agent runs.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not used: the lock lives as long as the file is open")] File);
+pub(super) struct Lock(
+    #[expect(dead_code, reason = "held, not used: the lock lives as long as the file is open")] File,
+);
 
 /// Takes the lock of `dir`.
 pub(super) fn take(dir: &Path) -> Result<Lock, StartError> {

@@ -86,9 +86,8 @@ pub(super) async fn bench(view: &View, node: &NodeName, options: BenchOptions) -
 async fn one(peer: &Peer, time: Duration, reverse: bool, limit: Duration) -> Result<u64, Failure> {
     let mode = if reverse { Bench::Source } else { Bench::Sink };
     let mut stream = open(peer, mode, limit).await?;
-    let work = async {
-        if reverse { bench::pull(&mut stream, time).await } else { bench::push(&mut stream, time).await }
-    };
+    let work =
+        async { if reverse { bench::pull(&mut stream, time).await } else { bench::push(&mut stream, time).await } };
     let moved = match timeout(time + limit, work).await {
         Ok(Ok(moved)) => moved,
         Ok(Err(error)) => return Err(failed(&stream, &error)),
@@ -116,13 +115,8 @@ async fn rate(peer: &Peer, limit: Duration) -> Result<f64, Failure> {
 }
 
 async fn open(peer: &Peer, mode: Bench, limit: Duration) -> Result<Stream, Failure> {
-    let open = Open {
-        purpose: Purpose::Bench(mode),
-        relay: None,
-        client: None,
-        trace: TraceId(new_trace()),
-        credit: 0,
-    };
+    let open =
+        Open { purpose: Purpose::Bench(mode), relay: None, client: None, trace: TraceId(new_trace()), credit: 0 };
     peer.open(open, Instant::now() + limit).await.map_err(|NoStream { detail, .. }| {
         Failure::new(FailureKind::Unavailable, "no_path", detail)
             .with_hint(format!("`adit ping {}` and `adit status` say more", peer.name()))

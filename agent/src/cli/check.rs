@@ -25,7 +25,7 @@ pub const AGENT_FILE: &str = "agent.toml";
 #[command(after_help = "Examples:\n  adit check\n  adit check mesh.toml\n  adit check --min-validity 14d")]
 pub struct CheckArgs {
     /// A mesh file to check alone
-    file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
     /// An error if this host's certificate expires within this time, such as 14d
     #[arg(long, value_name = "TIME", value_parser = validity, conflicts_with = "file")]
     min_validity: Option<Duration>,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::error::CliError;
 use super::style::Paint;
+use super::terminal::Terminal;
 use crate::admin::client::{Client, ClientError};
 use crate::clock::Clock;
 
@@ -39,6 +40,11 @@ impl Context {
     /// The running agent.
     pub fn client(&self) -> Client {
         Client::new(&self.admin_socket)
+    }
+
+    /// Where a command that works on files answers to.
+    pub fn terminal<'a>(&self, out: &'a mut dyn Write, err: &'a mut dyn Write) -> Terminal<'a> {
+        Terminal { dir: self.dir.clone(), json: self.json, quiet: self.quiet, clock: self.clock, out, err }
     }
 
     /// Colours, if they are wanted.

@@ -211,6 +211,7 @@ impl Actor {
             self.host.recent().link_came_up(&self.peer.name, Direction::Out);
             self.host.recent().link_came_up(&self.peer.name, Direction::In);
             let (address, skew, version) = (running.address, running.skew, running.mesh_version);
+            let serial = running.serial.clone();
             self.meter.skew(skew.as_seconds_f64());
             self.peer.status.send_modify(|status| {
                 status.path = Some(path);
@@ -218,6 +219,7 @@ impl Actor {
                 status.skew = Some(skew);
                 status.rtt = None;
                 status.mesh_version = Some(version);
+                status.certificate = Some(serial);
                 status.incarnation = Some(incarnation);
             });
         }
@@ -247,7 +249,7 @@ impl Actor {
             if changed {
                 (status.state, status.error, status.path) = (state, error, path);
                 if path.is_none() {
-                    (status.rtt, status.skew) = (None, None);
+                    (status.rtt, status.skew, status.certificate) = (None, None, None);
                 }
             }
             changed

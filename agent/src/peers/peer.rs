@@ -32,6 +32,8 @@ pub struct Status {
     pub skew: Option<time::Duration>,
     /// The version of its mesh document.
     pub mesh_version: Option<u64>,
+    /// The serial number of its certificate, in hex.
+    pub certificate: Option<String>,
     /// Why there is no link, or not a better one.
     pub error: Option<String>,
     /// The peer's run.
@@ -47,6 +49,7 @@ impl Status {
         rtt: None,
         skew: None,
         mesh_version: None,
+        certificate: None,
         error: None,
         incarnation: None,
     };
