@@ -7,7 +7,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use adit_tests::binary::{self, Output};
-use adit_tests::mesh::{LINK_PORT, NAME};
+use adit_tests::load::round_trip;
+use adit_tests::mesh::{LINK_PORT, NAME, SOON};
 use adit_tests::pki::{Authority, Leaf};
 use adit_tests::suite::Test;
 use adit_tests::{Mesh, tests};
@@ -58,6 +59,7 @@ pub(crate) fn tests() -> Vec<Test> {
         two_agents_on_one_directory_are_told,
         every_problem_of_a_mesh_file_is_told_at_once,
         unsupported_services_are_refused_by_name,
+        a_service_that_cannot_listen_fails_alone,
         wrong_usage_is_exit_status_2,
     ];
     for &(name, harm, words) in CASES {
@@ -278,21 +280,43 @@ fn every_problem_of_a_mesh_file_is_told_at_once() -> Result<()> {
     Ok(())
 }
 
-/// What parses and is not done yet is refused by the agent, not silently left out.
+/// What parses and is not done yet is refused by name; what the agent can do goes on.
 fn unsupported_services_are_refused_by_name() -> Result<()> {
     let unsupported = [
-        "protocol = \"udp\"\ntarget = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:1111\"",
-        "target = \"unix:/run/app.sock\"\nlisten = \"127.0.0.1:1111\"",
-        "target = \"127.0.0.1:1\"\nlisten = \"auto\"",
+        ("alpha", "protocol = \"udp\"\ntarget = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:1111\""),
+        ("beta", "protocol = \"udp\"\ntarget = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:1111\""),
+        ("alpha", "target = \"unix:/run/app.sock\"\nlisten = \"127.0.0.1:1111\""),
+        ("beta", "target = \"127.0.0.1:1\"\nlisten = \"auto\""),
     ];
-    for lines in unsupported {
-        let mesh = Mesh::pair("auto").build()?;
-        let directory = mesh.directory("alpha");
-        let more = format!("[service.later]\non = [\"alpha\"]\nallow = [\"beta\"]\n{lines}\n");
+    unsupported.into_iter().try_for_each(|(node, lines)| one_service_fails(node, lines, "unsupported", "not supported"))
+}
+
+fn a_service_that_cannot_listen_fails_alone() -> Result<()> {
+    one_service_fails("beta", "target = \"127.0.0.1:1\"\nlisten = \"203.0.113.7:1111\"", "failed", "203.0.113.7:1111")?;
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let address = taken.local_addr()?.to_string();
+    one_service_fails("beta", &format!("target = \"127.0.0.1:1\"\nlisten = \"{address}\""), "failed", &address)
+}
+
+/// Adds a service with these lines. `node` says in its status and its log that it stands in `state` and why, and the
+/// service that was there before works.
+fn one_service_fails(node: &str, lines: &str, state: &str, word: &str) -> Result<()> {
+    let mesh = Mesh::pair("auto").build()?;
+    for directory in ["alpha", "beta"].map(|node| mesh.directory(node)) {
+        let more = format!("[service.more]\non = [\"alpha\"]\nallow = [\"beta\"]\n{lines}\n");
         append(&directory, "mesh.toml", &more)?;
-        expect(&mesh, &directory, &["later"])?;
     }
-    Ok(())
+    let (alpha, beta, _) = mesh.start_pair()?;
+    let agent = if node == "alpha" { &alpha } else { &beta };
+    let status = agent.status()?;
+    let services = status["services"].as_array().context("no services")?;
+    let more = services.iter().find(|s| s["name"] == "more").with_context(|| format!("it is left out: {status}"))?;
+    ensure!(more["state"] == state, "{more}");
+    ensure!(more["error"].as_str().is_some_and(|e| e.contains(word)), "{more}");
+    agent.wait_for_log(&["more", word], SOON)?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    round_trip(&client, &served, b"well", SOON)
 }
 
 fn wrong_usage_is_exit_status_2() -> Result<()> {

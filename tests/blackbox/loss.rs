@@ -83,13 +83,18 @@ fn both_reset(
     })
 }
 
-/// Both firewalls answer every TCP segment by a reset, as a middlebox that has lost its state does.
+/// A middlebox that forgets its state for a moment answers for alpha with resets; when it is over, beta's kernel does the
+/// same to the segments of a lane that it has closed.
 fn a_lane_reset_in_mid_stream_is_a_reset_at_both_applications() -> Result<()> {
     let mesh = Mesh::pair("tls").in_namespaces().build()?;
     let (_alpha, _beta, _) = mesh.start_pair()?;
     let server = mesh.serve("app", "alpha")?;
     let (client, served) = mesh.joined(&server)?;
-    both_reset(&client, &served, CONCLUDED, || mesh.block_everywhere(&[Traffic::Tcp], Answer::Rejection))
+    both_reset(&client, &served, CONCLUDED, || {
+        mesh.block("alpha", &[Traffic::Tcp], Answer::Rejection)?;
+        thread::sleep(Duration::from_millis(500));
+        mesh.block("alpha", &[], Answer::Silence)
+    })
 }
 
 fn cut(transport: &str) -> Result<()> {

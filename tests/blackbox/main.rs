@@ -8,6 +8,7 @@ mod closing;
 mod data;
 mod directories;
 mod evidence;
+mod limits;
 mod loss;
 mod operate;
 mod paths;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         strangers::tests(),
         restart::tests(),
         closing::tests(),
+        limits::tests(),
         operate::tests(),
         directories::tests(),
     ];

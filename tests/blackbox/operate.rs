@@ -22,7 +22,6 @@ pub(crate) fn tests() -> Vec<Test> {
         the_admin_socket_is_its_owners_alone,
         metrics_are_of_this_agent_and_count,
         sigterm_drains_and_ends,
-        the_drain_limit_cuts_what_is_left,
         the_audit_log_tells_the_life_of_a_connection,
         a_node_without_address_reaches_services,
         a_node_without_address_offers_services,
@@ -194,21 +193,6 @@ fn sigterm_drains_and_ends() -> Result<()> {
             Ok(())
         })?;
     }
-    Ok(())
-}
-
-fn the_drain_limit_cuts_what_is_left() -> Result<()> {
-    let mesh = Mesh::pair("auto").agent_lines("[limits]\ndrain = 1\n").build()?;
-    let (_alpha, mut beta, _) = mesh.start_pair()?;
-    let server = mesh.serve("app", "alpha")?;
-    let (client, served) = mesh.joined(&server)?;
-    beta.terminate()?;
-    for end in [&client, &served] {
-        let how = ending(end, SOON)?;
-        ensure!(matches!(how, Ending::Reset(_)), "{how:?}");
-    }
-    let status = beta.wait(SOON)?;
-    ensure!(status.code() == Some(0), "{status}");
     Ok(())
 }
 

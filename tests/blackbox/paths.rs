@@ -28,7 +28,11 @@ pub(crate) fn tests() -> Vec<Test> {
 
 fn takes(transport: &str, blocked: Traffic, answer: Answer, path: &str) -> Result<()> {
     let mesh = Mesh::pair(transport).in_namespaces().build()?;
-    mesh.block_everywhere(&[blocked], answer)?;
+    // Where rejections shall reach beta, its own firewall must not keep them out.
+    mesh.block("alpha", &[blocked], answer)?;
+    if answer == Answer::Silence {
+        mesh.block("beta", &[blocked], answer)?;
+    }
     let (_alpha, _beta, taken) = mesh.start_pair()?;
     ensure!(taken == path, "it runs by {taken}");
     let server = mesh.serve("app", "alpha")?;
@@ -95,7 +99,8 @@ fn both_blocked_is_told_and_heals() -> Result<()> {
 
 fn both_rejected_is_told_apart_from_blocked() -> Result<()> {
     let mesh = Mesh::pair("auto").in_namespaces().build()?;
-    mesh.block_everywhere(&BOTH, Answer::Rejection)?;
+    // At alpha alone: beta's own firewall would keep out the resets that tell it.
+    mesh.block("alpha", &BOTH, Answer::Rejection)?;
     let (_alpha, beta) = (mesh.start("alpha")?, mesh.start("beta")?);
     let error = told(&beta)?;
     ensure!(error.contains("refused"), "it should say that the port is refused: {error}");

@@ -262,3 +262,74 @@ pub fn plain_alert(answer: &[u8]) -> Option<AlertDescription> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rustls::RootCertStore;
+    use rustls::server::WebPkiClientVerifier;
+
+    use super::*;
+    use crate::pki::{Authority, Leaf};
+
+    /// A careful server: TLS 1.3 alone, and a client certificate of `authority`. It answers with a byte.
+    fn serve(listener: &TcpListener, authority: &Authority) {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.root_der()).unwrap();
+        let provider: Arc<CryptoProvider> = provider::default_provider().into();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build().unwrap();
+        let own = authority.issue(&Leaf::of("alpha")).unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(own.chain.clone(), own.key())
+            .unwrap();
+        config.alpn_protocols = vec![CONTROL.to_vec()];
+        let mut stream = crate::wait::accept(listener, HANG).unwrap();
+        let mut connection = ServerConnection::new(config.into()).unwrap();
+        // The client tells what came of it.
+        let _ = Stream::new(&mut connection, &mut stream).write_all(b"x");
+    }
+
+    fn answer(authority: &Authority, identity: Option<&Identity>) -> Answer {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| serve(&listener, authority));
+            dial(stream, "alpha.lab", CONTROL, identity).unwrap()
+        })
+    }
+
+    #[test]
+    fn the_answer_of_a_careful_server_is_told() {
+        let authority = Authority::new().unwrap();
+        let stranger = Authority::new().unwrap().issue(&Leaf::of("beta")).unwrap();
+        let member = authority.issue(&Leaf::of("beta")).unwrap();
+        let old =
+            Leaf { not_before: time::Duration::days(-3), not_after: time::Duration::days(-1), ..Leaf::of("beta") };
+        let old = authority.issue(&old).unwrap();
+        assert_eq!(answer(&authority, Some(&member)), Answer::Accepted);
+        assert_eq!(answer(&authority, None), Answer::Alert(AlertDescription::CertificateRequired));
+        assert_eq!(answer(&authority, Some(&stranger)), Answer::Alert(AlertDescription::UnknownCA));
+        assert_eq!(answer(&authority, Some(&old)), Answer::Alert(AlertDescription::CertificateExpired));
+    }
+
+    /// The handmade hello is one that a TLS stack understands well enough to refuse for its version.
+    #[test]
+    fn the_hello_of_tls_1_2_is_refused_for_its_version() {
+        let authority = Authority::new().unwrap();
+        let speak_to_server = |hello: &[u8], bound| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| serve(&listener, &authority));
+                speak(stream, hello, || None, bound)
+            })
+        };
+        let (answer, _) = speak_to_server(&client_hello_of_tls_1_2(), HANG).unwrap();
+        assert_eq!(plain_alert(&answer), Some(AlertDescription::ProtocolVersion));
+        assert_eq!(plain_alert(&[22, 3, 3, 0, 2, 2, 70]), None);
+    }
+}

@@ -109,7 +109,7 @@ impl Builder {
             let directory = mesh.directory(node);
             fs::write(directory.join("mesh.toml"), &document)?;
             let mut agent_file = format!("node = \"{node}\"\n");
-            if !mesh.addresses[node].is_unspecified() {
+            if !self.unaddressed.contains(node) {
                 writeln!(agent_file, "listen = \"{}\"", mesh.link_address(node))?;
             }
             agent_file.push_str(&self.agent_lines);

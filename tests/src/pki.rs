@@ -1,5 +1,7 @@
 //! An authority of the tests' own, which issues what no careful authority would.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use anyhow::Result;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -69,8 +71,11 @@ fn now() -> OffsetDateTime {
 impl Authority {
     /// A new root for the mesh under test.
     pub fn new() -> Result<Self> {
+        // Roots of one name would be told apart by their signatures alone.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "root of the tests");
+        let name = format!("root {} of the tests", NEXT.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = now() - Duration::days(30);
@@ -82,6 +87,11 @@ impl Authority {
     /// The root as PEM.
     pub fn root_pem(&self) -> String {
         self.root.pem()
+    }
+
+    /// The root as DER.
+    pub fn root_der(&self) -> CertificateDer<'static> {
+        self.root.der().clone()
     }
 
     /// Issues a certificate in the form that members have, with what `leaf` says.

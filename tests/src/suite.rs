@@ -63,8 +63,13 @@ pub fn prepare() {
     let entered = netsim::enter().map_err(|e| e.to_string());
     // A second call changes nothing.
     let _ = ENTERED.set(entered);
+    raise_descriptors();
+}
+
+/// Lets the process have as many descriptors as the machine allows.
+pub fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
-    // More is better but less still runs most tests; those that need more fail and say on what.
+    // Less still runs most tests; those that need more fail and say on what.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 

@@ -6,6 +6,8 @@ pub mod many;
 pub mod server;
 pub mod stall;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use content::{Content, Digest, digest_of};
 pub use exchange::{Received, blast, exchange};
