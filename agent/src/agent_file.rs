@@ -480,7 +480,7 @@ mod tests {
                 "2:42 `handshakes_in_flight_per_source` is greater than `handshakes_in_flight`, which is 256 | lower `handshakes_in_flight_per_source`, or raise `handshakes_in_flight`",
             ),
             (
-                "limits.pending_connections = 4097",
+                "limits.pending_connections = 10001",
                 "2:30 `pending_connections` is greater than `connections`, which is 10000 | lower `pending_connections`, or raise `connections`",
             ),
         ] {
