@@ -4,14 +4,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mesh_config::document::{Document, Fault, Problems, Source, parse_duration};
-use mesh_config::{Diff, Mesh, MeshName, NameError, NodeName, Problem, Severity};
+use mesh_config::document::parse_duration;
+use mesh_config::{Diff, Mesh, MeshName, NodeName, Problem, Severity};
 use time::OffsetDateTime;
 
 use super::changes;
-use super::context::{Context, told, written};
+use super::context::{Context, told, with_causes, written};
 use super::error::CliError;
 use super::style::{Tone, duration};
+use crate::agent_file::AgentFile;
 use crate::identity::{CERTIFICATE_FILE, Identity, KEY_FILE, LoadError, LoadWarning, TRUST_FILE, Trust};
 
 /// The mesh file's name in the directory.
@@ -110,7 +111,16 @@ fn render(
 /// left out then.
 fn directory(dir: &Path, mesh: Option<&Mesh>, min_validity: Option<Duration>, now: OffsetDateTime) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let node = node_of(dir).map_err(|found| problems.extend(found)).ok();
+    let node = match AgentFile::load(&dir.join(AGENT_FILE)) {
+        Ok((file, warnings)) => {
+            problems.extend(warnings);
+            Some(file.node)
+        }
+        Err(found) => {
+            problems.extend(found);
+            None
+        }
+    };
     if let (Some(node), Some(mesh)) = (&node, mesh)
         && mesh.node(node.as_str()).is_none()
     {
@@ -168,31 +178,12 @@ fn identity(
     problems
 }
 
-/// The node that the agent file in `dir` says this host is.
-fn node_of(dir: &Path) -> Result<NodeName, Vec<Problem>> {
-    let path = dir.join(AGENT_FILE);
-    let text = mesh_config::read_text(&path).map_err(|problem| vec![*problem])?;
-    let file = path.display().to_string();
-    let source = Source::new(&file, &text);
-    let mut problems = Problems::new(&source);
-    let document = Document::parse(&source, &mut problems);
-    let mut root = document.root();
-    root.require("node", "node = \"alpha\"", &mut problems);
-    let node = root.parsed("node", &mut problems, |text| NodeName::new(text).map_err(not_a_name));
-    problems.finish()?;
-    node.map(|item| item.value).ok_or_else(Vec::new)
-}
-
-fn not_a_name(error: NameError) -> Fault {
-    Fault::new(error.to_string()).hint("give the name that the mesh file has for this host: node = \"alpha\"")
-}
-
 fn name(dir: &Path, file: &str) -> String {
     dir.join(file).display().to_string()
 }
 
 fn of_error(dir: &Path, error: &LoadError) -> Problem {
-    of_text(dir, Severity::Error, &error.to_string(), &error.hint())
+    of_text(dir, Severity::Error, &with_causes(error), &error.hint())
 }
 
 /// A certificate that is not valid now is no reason not to start, since renewal begins from it; to whoever asks whether

@@ -98,7 +98,8 @@ impl Context {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error with everything behind it, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -17,10 +17,6 @@ mod style;
 pub mod terminal;
 
 #[cfg(test)]
-mod ca_tests;
-#[cfg(test)]
-mod init_tests;
-#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

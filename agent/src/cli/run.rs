@@ -4,7 +4,7 @@ use mesh_config::Problem;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::ColorChoice;
-use super::context::Context;
+use super::context::{Context, with_causes};
 use super::error::CliError;
 use crate::admin::view::ServiceState;
 use crate::agent_file::LogFormat;
@@ -94,14 +94,26 @@ fn explain(error: StartError, ctx: &Context) -> CliError {
     let message = error.to_string();
     let dir = ctx.dir.display();
     match error {
-        StartError::Documents(problems) if ctx.json => CliError::from(problems),
+        StartError::Documents(problems) if ctx.json => {
+            let error = CliError::from(problems);
+            let hint = error
+                .hint
+                .clone()
+                .unwrap_or_else(|| format!("correct it; `adit check --dir {dir}` says whether it holds"));
+            error.hint(hint)
+        }
         StartError::Documents(problems) => {
             let text: Vec<_> = problems.iter().map(|p: &Problem| p.render(ctx.color)).collect();
             CliError::usage("document", format!("the documents of {dir} do not check\n\n{}", text.join("\n\n")))
+                .hint(format!("correct it; `adit check --dir {dir}` says whether it holds"))
         }
         StartError::NoDirectory(_) => CliError::failed("no_directory", message)
             .hint("make one with `adit init MESH --node NAME=ADDR`, or name it by --dir or ADIT_DIR"),
-        StartError::Identity(cause) => CliError::failed("identity", with_source(&cause)).hint(cause.hint()),
+        StartError::Identity(cause) => CliError::failed("identity", with_causes(&cause)).hint(cause.hint()),
+        StartError::Untrusted { ref rejection, .. } => {
+            let hint = rejection.hint();
+            CliError::failed("untrusted", message).hint(hint)
+        }
         StartError::NotAMember { node, .. } => CliError::usage("not_a_member", message)
             .hint(format!("add [node.{node}] to the mesh file, or correct `node` in agent.toml")),
         StartError::Bind { source, address, .. } => {
@@ -122,7 +134,7 @@ fn explain(error: StartError, ctx: &Context) -> CliError {
             };
             CliError::failed("bind", message).hint(hint)
         }
-        StartError::Admin(ref cause) => CliError::failed("admin_socket", with_source(cause))
+        StartError::Admin(ref cause) => CliError::failed("admin_socket", with_causes(cause))
             .hint("give `admin_socket` in agent.toml another path, or stop what uses this one"),
         StartError::InUse { pid, .. } => CliError::failed("in_use", message).hint(match pid {
             Some(pid) => format!("stop it first: kill {pid}"),
@@ -132,12 +144,5 @@ fn explain(error: StartError, ctx: &Context) -> CliError {
             .hint(format!("the agent's user must be able to write in {dir}/state; is the disk full?")),
         StartError::Signals(_) => CliError::failed("signals", message),
         StartError::Clock(_) => CliError::usage("clock", message),
-    }
-}
-
-fn with_source(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

@@ -32,7 +32,7 @@ use crate::transport::message::{Incarnation, LaneRole};
 use crate::vocabulary::{Direction, Path, PeerState};
 
 /// How often idle lanes are looked through.
-const TICK: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_secs(2);
 /// The pause after a lane could not be dialled, doubled each time up to the second.
 const LANE_BACK_OFF: Duration = Duration::from_millis(50);
 const LANE_BACK_OFF_MOST: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use crate::transport::message::Incarnation;
 /// How many handshakes with one peer this side has under way at once.
 const MAX_DIALS: usize = 16;
 /// How long a lane beyond the warm ones stays idle before it is let go.
-const LINGER: Duration = Duration::from_secs(30);
+const LINGER: Duration = Duration::from_secs(10);
 
 /// What a pool keeps to.
 #[derive(Debug, Clone, Copy)]
