@@ -36,3 +36,4 @@ pub mod frame;
 pub mod hello;
 pub mod lane;
 pub mod message;
+pub mod pool;
