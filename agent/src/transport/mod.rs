@@ -37,3 +37,4 @@ pub mod hello;
 pub mod lane;
 pub mod message;
 pub mod pool;
+pub mod quic;
