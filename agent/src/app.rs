@@ -67,6 +67,9 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     for port in ports.tcp {
         tasks.spawn(accept::tcp(host.clone(), peers.clone(), port, caps.clone()));
     }
+    for endpoint in ports.quic {
+        tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, caps.clone()));
+    }
     let view = Arc::new(View::new(host.clone(), peers.clone(), source, warnings, bound.describe()));
     let mut services = JoinSet::new();
     for (service, listener) in bound.into_listeners() {

@@ -14,6 +14,7 @@ use crate::refusals::{Entry, Recent, Refusal};
 use crate::services::table::Table;
 use crate::snapshot::Snapshot;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
+use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
 
 /// Where the agent is in its life.
@@ -45,6 +46,8 @@ pub struct Host {
     pub table: Arc<Table>,
     /// DNS.
     pub names: Names,
+    /// The sockets for dialling over QUIC.
+    pub quic: Dialler,
     /// Where the agent is in its life.
     pub phase: watch::Sender<Phase>,
     refusals: Mutex<Recent>,
@@ -64,6 +67,7 @@ impl Host {
             incarnation,
             metrics,
             names: Names::default(),
+            quic: Dialler::default(),
             phase: watch::Sender::new(Phase::Starting),
             refusals: Mutex::default(),
         })

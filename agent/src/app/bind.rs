@@ -3,7 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use mesh_config::{Host as AddressHost, Listen, Protocol, ServiceName, Target};
+use mesh_config::{Host as AddressHost, Listen, Protocol, ServiceName, Target, Transport};
+use quinn::Endpoint;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -11,6 +12,7 @@ use super::StartError;
 use crate::admin::view::{Service as ServiceView, ServiceState};
 use crate::host::Host;
 use crate::refusals::{Layer, Refusal};
+use crate::transport::quic::endpoint;
 use crate::vocabulary::{Direction, Role};
 
 /// Connections that wait for accept. The kernel caps it at `net.core.somaxconn`.
@@ -19,16 +21,35 @@ const BACKLOG: i32 = 4096;
 /// The agent's own ports.
 pub(super) struct Ports {
     pub(super) tcp: Vec<TcpListener>,
+    pub(super) quic: Vec<Endpoint>,
 }
 
 /// Listens for peers: where the agent file says, else on this node's addresses that this host has, else everywhere on
 /// their ports. A node without an address only dials out.
 pub(super) async fn own_ports(host: &Host, listen: Option<&[SocketAddr]>) -> Result<Ports, StartError> {
+    let tcp = own_tcp(host, listen).await?;
+    let transport = host.snapshot.load().mesh.transport();
+    let mut ports = Ports { tcp: Vec::new(), quic: Vec::new() };
+    for listener in tcp {
+        let address = listener.local_addr().map_err(StartError::Socket)?;
+        // A port that the mesh's transport does not use stays closed.
+        if transport != Transport::Tls {
+            let failed = |source| StartError::Bind { what: "peers over QUIC".to_owned(), address, source };
+            ports.quic.push(endpoint::open(address, Some(&host.snapshot.load().tls)).map_err(failed)?);
+        }
+        if transport != Transport::Quic {
+            ports.tcp.push(listener);
+        }
+    }
+    Ok(ports)
+}
+
+async fn own_tcp(host: &Host, listen: Option<&[SocketAddr]>) -> Result<Vec<TcpListener>, StartError> {
     let failed = |address| move |source| StartError::Bind { what: "peers".to_owned(), address, source };
-    let mut ports = Ports { tcp: Vec::new() };
+    let mut ports = Vec::new();
     if let Some(listen) = listen {
         for &address in listen {
-            ports.tcp.push(tcp(address).await.map_err(failed(address))?);
+            ports.push(tcp(address).await.map_err(failed(address))?);
         }
         return Ok(ports);
     }
@@ -41,7 +62,7 @@ pub(super) async fn own_ports(host: &Host, listen: Option<&[SocketAddr]>) -> Res
         if let Some(exact) = exact {
             match tcp(exact).await {
                 Ok(listener) => {
-                    ports.tcp.push(listener);
+                    ports.push(listener);
                     continue;
                 }
                 // Behind address translation this host does not have the address that others dial.
@@ -49,16 +70,19 @@ pub(super) async fn own_ports(host: &Host, listen: Option<&[SocketAddr]>) -> Res
                 Err(error) => return Err(failed(exact)(error)),
             }
         }
-        if ports.tcp.iter().any(|l| l.local_addr().is_ok_and(|a| a.ip().is_unspecified() && a.port() == address.port)) {
+        if ports
+            .iter()
+            .any(|l: &TcpListener| l.local_addr().is_ok_and(|a| a.ip().is_unspecified() && a.port() == address.port))
+        {
             continue;
         }
         let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port);
         match tcp(any).await {
-            Ok(listener) => ports.tcp.push(listener),
+            Ok(listener) => ports.push(listener),
             // A host without IPv6.
             Err(error) if matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EADDRNOTAVAIL)) => {
                 let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port);
-                ports.tcp.push(tcp(any).await.map_err(failed(any))?);
+                ports.push(tcp(any).await.map_err(failed(any))?);
             }
             Err(error) => return Err(failed(any)(error)),
         }

@@ -62,6 +62,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// A socket of this agent is not what it was.
+    #[error("cannot use a socket of this agent: {0}")]
+    Socket(#[source] io::Error),
     /// The admin socket cannot be opened.
     #[error(transparent)]
     Admin(#[from] BindError),

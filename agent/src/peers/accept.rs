@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::{Endpoint, Incoming};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dial::Control;
 use super::path::Way;
@@ -17,12 +18,17 @@ use crate::identity::{ALPN_CTL, ALPN_LANE};
 use crate::refusals::{Layer, Refusal};
 use crate::transport::caps::{Caps, Slot};
 use crate::transport::connect::{is_exhausted, tune};
+use crate::transport::failure::Failure;
 use crate::transport::lane::link::Link;
 use crate::transport::lane::machine::End;
 use crate::transport::message::LaneRole;
+use crate::transport::quic::endpoint;
+use crate::transport::quic::{self, QuicError, QuicLink};
 use crate::transport::secure::{self, Refused};
 use crate::vocabulary::Direction;
 
+/// How many QUIC handshakes with unproven addresses may be under way before Retry is asked for (RFC 9000 §8.1.2).
+const UNPROVEN: usize = 32;
 /// How long to wait when the process has run out of descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
@@ -87,6 +93,83 @@ async fn greet(host: &Host, peers: &Peers, tcp: TcpStream, address: SocketAddr, 
         let end = if reverse { End::Opener } else { End::Responder };
         Command::Lane { link: Box::new(Link::new(secure, end).0), reverse }
     };
+    peer.tell(command).await;
+}
+
+/// Accepts QUIC connections of peers until the agent drains.
+pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: Caps) {
+    let mut handshakes = JoinSet::new();
+    {
+        let draining = host.reached(Phase::Draining);
+        tokio::pin!(draining);
+        loop {
+            tokio::select! {
+                incoming = endpoint.accept() => {
+                    let Some(incoming) = incoming else { return };
+                    let address = incoming.remote_address();
+                    // Whoever may have forged its address has to prove it before it costs anything, once that matters.
+                    if !incoming.remote_address_validated() && handshakes.len() >= UNPROVEN {
+                        incoming.retry().ok();
+                        continue;
+                    }
+                    match caps.take(address) {
+                        Ok(slot) => {
+                            let (host, peers) = (host.clone(), peers.clone());
+                            handshakes.spawn(async move { greet_quic(&host, &peers, incoming, slot).await });
+                        }
+                        Err(full) => {
+                            incoming.refuse();
+                            refuse(&host, address, None, Layer::Limit, "handshake_limit", full.to_string());
+                        }
+                    }
+                }
+                Some(_) = handshakes.join_next() => {}
+                () = &mut draining => break,
+            }
+        }
+    }
+    // Connections live on as long as the endpoint does.
+    host.reached(Phase::Cut).await;
+    endpoint.close(0u32.into(), b"");
+    endpoint.wait_idle().await;
+}
+
+async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot) {
+    let address = incoming.remote_address();
+    let started = Instant::now();
+    let deadline = started + host.limits.handshake;
+    let snapshot = host.snapshot.load_full();
+    let failed = |name: &'static str, failure: Failure| {
+        host.metrics.handshake_failed(Direction::In, "quic", name);
+        refuse(host, address, None, failure.layer, name, failure.detail);
+    };
+    let proven = match endpoint::accept(incoming, &snapshot.tls, deadline).await {
+        Ok(proven) => proven,
+        Err(Refused::Identity(rejection)) => {
+            return failed(rejection.name(), Failure::new(Layer::Identity, rejection.to_string()));
+        }
+        Err(Refused::Failed(name, failure)) => return failed(name, failure),
+    };
+    let Some(peer) = peers.peer(proven.peer.node()) else { return };
+    let mine = host.hello(LaneRole::Opener);
+    let greeting = async {
+        if proven.alpn == ALPN_CTL {
+            let (hello, send, recv) = quic::greet(&proven.connection, mine, false, &host.clock).await?;
+            let control = Control::over_quic(proven.connection, proven.peer, hello, send, recv);
+            Ok::<_, QuicError>(Command::Accepted(Way::Quic, Box::new(control)))
+        } else {
+            let (link, hello) = QuicLink::handshake(proven.connection, mine, false, &host.clock).await?;
+            Ok(Command::Quic { link, incarnation: hello.incarnation, proven: proven.peer })
+        }
+    };
+    let command = match timeout_at(deadline, greeting).await {
+        Ok(Ok(command)) => command,
+        Ok(Err(QuicError::Hello(error))) => return failed("hello", Failure::new(Layer::Hello, error.to_string())),
+        Ok(Err(error)) => return failed("lost", Failure::new(Layer::Hello, format!("lost before HELLO: {error}"))),
+        Err(_) => return failed("handshake_timeout", Failure::new(Layer::Silent, "no HELLO in time")),
+    };
+    drop(slot);
+    host.metrics.handshake_ok(Direction::In, "quic", started.elapsed());
     peer.tell(command).await;
 }
 

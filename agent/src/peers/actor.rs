@@ -20,15 +20,18 @@ use super::control::{self, Notice, Notices, Order};
 use super::dial::{self, Control};
 use super::machine::{Action, CloseReason, ControlId, Peer as Machine};
 use super::path::Way;
-use super::peer::{Command, Peer};
+use super::peer::{Command, Peer, Quic};
 use super::serve;
 use crate::host::Host;
+use crate::identity::VerifiedPeer;
 use crate::logging::audit;
 use crate::metrics::LinkMeter;
 use crate::reason::Reason;
 use crate::transport::failure::Failure;
+use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
 use crate::transport::message::{Incarnation, LaneRole};
+use crate::transport::quic::QuicLink;
 use crate::vocabulary::{Direction, Path, PeerState};
 
 /// How often idle lanes are looked through.
@@ -56,6 +59,7 @@ struct Running {
 enum Dialled {
     Control(Way, Result<Box<Control>, Failure>),
     Lane(Result<Box<Link>, Failure>),
+    Quic(Result<Box<(QuicLink, PeerHello, VerifiedPeer)>, Failure>),
     Reverse(Result<Box<Link>, Failure>),
 }
 
@@ -79,6 +83,7 @@ pub(super) struct Actor {
     lanes_after: Option<Instant>,
     reverse_wanted: usize,
     reverse_until: Option<Instant>,
+    dialling_quic: bool,
     draining: bool,
 }
 
@@ -117,6 +122,7 @@ impl Actor {
             lanes_after: None,
             reverse_wanted: 0,
             reverse_until: None,
+            dialling_quic: false,
             draining: false,
         }
     }
@@ -147,12 +153,13 @@ impl Actor {
                         self.dialled(done);
                     }
                 }
-                Some(_) = self.tasks.join_next() => {}
+                Some(_) = self.tasks.join_next() => self.dial_quic(),
                 Some(_) = self.channels.join_next() => {}
                 () = pool.demand(), if lanes_after.is_none() => self.dial_lanes(),
                 () = at(lanes_after) => {
                     self.lanes_after = None;
                     self.dial_lanes();
+                    self.dial_quic();
                 }
                 () = at(reverse_until) => self.reverse_missing(),
                 () = at(timeout) => self.machine.handle_timeout(Instant::now().into_std()),
@@ -174,11 +181,7 @@ impl Actor {
                 Action::StartDial(way) => {
                     let (host, name) = (self.host.clone(), self.peer.name.clone());
                     self.dials.spawn(async move {
-                        let control = match way {
-                            Way::Tls => dial::control(&host, &name).await,
-                            Way::Quic => Err(Failure::new(crate::refusals::Layer::Tls, "QUIC is not there")),
-                        };
-                        Dialled::Control(way, control.map(Box::new))
+                        Dialled::Control(way, dial::control(&host, &name, way).await.map(Box::new))
                     });
                 }
                 Action::CloseControl(ControlId(id), reason) => {
@@ -229,8 +232,39 @@ impl Actor {
             Way::Quic => {
                 let idle = self.peer.pool.shut();
                 self.close(idle);
+                self.dial_quic();
             }
         }
+    }
+
+    /// Dials the QUIC connection for streams, unless there is one or the peer is to dial it: who dialled the control
+    /// channel can dial.
+    fn dial_quic(&mut self) {
+        let Some(running) = self.up.and_then(|id| self.controls.get(&id)) else { return };
+        let there = self.peer.quic.borrow().is_some();
+        if running.way != Way::Quic || running.direction != Direction::Out || there || self.dialling_quic {
+            return;
+        }
+        self.dialling_quic = true;
+        let (host, name, known) = (self.host.clone(), self.peer.name.clone(), Some(running.address));
+        self.dials.spawn(async move { Dialled::Quic(dial::quic_link(&host, &name, known).await.map(Box::new)) });
+    }
+
+    /// Opens streams on a QUIC connection and serves those of the peer, until it ends.
+    fn serve_quic(&mut self, link: QuicLink, incarnation: Incarnation, proven: VerifiedPeer) {
+        let quic = Arc::new(Quic { link, incarnation });
+        self.peer.quic.send_replace(Some(quic.clone()));
+        let (host, peer) = (self.host.clone(), self.peer.clone());
+        self.tasks.spawn(async move {
+            serve::quic(&host, &peer, &quic, proven).await;
+            peer.quic.send_if_modified(|now| {
+                let mine = now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &quic));
+                if mine {
+                    *now = None;
+                }
+                mine
+            });
+        });
     }
 
     /// Tells the others how the link stands, if that has changed.
@@ -279,6 +313,13 @@ impl Actor {
                 } else {
                     self.serve(*link);
                 }
+            }
+            Command::Quic { link, incarnation, proven } => {
+                if !self.machine.handle_incarnation(incarnation, now) {
+                    return link.close(Reason::LinkLost);
+                }
+                self.act();
+                self.serve_quic(link, incarnation, proven);
             }
             Command::Demand => self.machine.handle_demand(now),
             Command::Ping(answer) => {
@@ -360,6 +401,20 @@ impl Actor {
             }
             Dialled::Lane(Err(_)) => {
                 self.peer.pool.dialled(None);
+                self.lanes_after = Some(Instant::now() + self.lane_pause);
+                self.lane_pause = (self.lane_pause * 2).min(LANE_BACK_OFF_MOST);
+            }
+            Dialled::Quic(Ok(quic)) => {
+                let (link, hello, proven) = *quic;
+                self.dialling_quic = false;
+                (self.lane_pause, self.lanes_after) = (LANE_BACK_OFF, None);
+                if self.machine.handle_incarnation(hello.incarnation, now) {
+                    self.act();
+                    self.serve_quic(link, hello.incarnation, proven);
+                }
+            }
+            Dialled::Quic(Err(_)) => {
+                self.dialling_quic = false;
                 self.lanes_after = Some(Instant::now() + self.lane_pause);
                 self.lane_pause = (self.lane_pause * 2).min(LANE_BACK_OFF_MOST);
             }

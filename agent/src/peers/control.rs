@@ -141,7 +141,10 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                     let last = async {
                         writer.write_all(&out).await?;
                         writer.flush().await?;
-                        writer.shutdown().await
+                        writer.shutdown().await?;
+                        // The peer closes when it has heard: a QUIC connection that is dropped before loses what it said.
+                        while reader.read(&mut buffer).await? > 0 {}
+                        Ok::<_, std::io::Error>(())
                     };
                     // A peer that takes nothing is not waited for.
                     drop(timeout(LAST_WORDS, last).await);

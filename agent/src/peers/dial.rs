@@ -1,4 +1,4 @@
-//! Dialling a peer: control channels and lanes over TLS.
+//! Dialling a peer: control channels, lanes, and QUIC connections for streams.
 
 use std::net::SocketAddr;
 
@@ -6,9 +6,9 @@ use mesh_config::NodeName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
-use super::path::{DialFailure, FailureClass};
+use super::path::{DialFailure, FailureClass, Way};
 use crate::host::Host;
-use crate::identity::{ALPN_CTL, ALPN_LANE, VerifiedPeer};
+use crate::identity::{ALPN_CTL, ALPN_LANE, ALPN_QUIC, Verdict, VerifiedPeer};
 use crate::refusals::{Layer, Refusal};
 use crate::transport::connect;
 use crate::transport::failure::Failure;
@@ -16,6 +16,8 @@ use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
 use crate::transport::lane::machine::End;
 use crate::transport::message::LaneRole;
+use crate::transport::quic::endpoint::{self, Proven};
+use crate::transport::quic::{self, QuicError, QuicLink};
 use crate::transport::secure::{self, Secure};
 use crate::vocabulary::Direction;
 
@@ -36,18 +38,105 @@ pub struct Control {
     pub address: SocketAddr,
 }
 
+impl Control {
+    /// A control connection over QUIC, on the stream that HELLO was said on.
+    pub fn over_quic(
+        connection: quinn::Connection,
+        peer: VerifiedPeer,
+        hello: PeerHello,
+        send: quinn::SendStream,
+        recv: quinn::RecvStream,
+    ) -> Self {
+        let address = connection.remote_address();
+        // The connection lives as long as a stream of it.
+        Self { stream: Box::new(tokio::io::join(recv, send)), peer, hello, address }
+    }
+}
+
 impl From<Secure> for Control {
     fn from(secure: Secure) -> Self {
         Self { stream: Box::new(secure.tls), peer: secure.peer, hello: secure.hello, address: secure.address }
     }
 }
 
-/// Dials a control channel over TLS.
+/// Dials a control channel.
 ///
 /// # Errors
 /// Which layer failed; it has been noted for operators.
-pub async fn control(host: &Host, peer: &NodeName) -> Result<Control, Failure> {
-    secure(host, peer, None, ALPN_CTL, LaneRole::Opener).await.map(Control::from)
+pub async fn control(host: &Host, peer: &NodeName, way: Way) -> Result<Control, Failure> {
+    match way {
+        Way::Tls => secure(host, peer, None, ALPN_CTL, LaneRole::Opener).await.map(Control::from),
+        Way::Quic => {
+            let greet = async |proven: Proven, verdict: Verdict| {
+                let Proven { connection, peer, .. } = proven;
+                let mine = host.hello(LaneRole::Opener);
+                let greeted = quic::greet(&connection, mine, true, &host.clock).await;
+                match greeted {
+                    Ok((hello, send, recv)) => Ok(Control::over_quic(connection, peer, hello, send, recv)),
+                    Err(error) => Err(quic_failure(&error, &verdict, host)),
+                }
+            };
+            over_quic(host, peer, None, ALPN_CTL, greet).await
+        }
+    }
+}
+
+/// Dials the QUIC connection that application streams run over, at `known` if that is given.
+///
+/// # Errors
+/// Which layer failed; it has been noted for operators.
+pub async fn quic_link(
+    host: &Host,
+    peer: &NodeName,
+    known: Option<SocketAddr>,
+) -> Result<(QuicLink, PeerHello, VerifiedPeer), Failure> {
+    let greet = async |proven: Proven, verdict: Verdict| {
+        let mine = host.hello(LaneRole::Opener);
+        match QuicLink::handshake(proven.connection, mine, true, &host.clock).await {
+            Ok((link, hello)) => Ok((link, hello, proven.peer)),
+            Err(error) => Err(quic_failure(&error, &verdict, host)),
+        }
+    };
+    over_quic(host, peer, known, ALPN_QUIC, greet).await
+}
+
+async fn over_quic<T>(
+    host: &Host,
+    peer: &NodeName,
+    known: Option<SocketAddr>,
+    alpn: &'static [u8],
+    greet: impl AsyncFnOnce(Proven, Verdict) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let snapshot = host.snapshot.load_full();
+    let started = Instant::now();
+    let attempt = async {
+        let addresses = match known {
+            Some(address) => vec![address],
+            None => addresses(host, peer, started + host.limits.connect).await?,
+        };
+        let deadline = Instant::now() + host.limits.handshake;
+        let (proven, verdict) = host.quic.dial(&snapshot.tls, peer, &addresses, alpn, deadline).await?;
+        let address = proven.connection.remote_address();
+        match timeout_at(deadline, greet(proven, verdict)).await {
+            Ok(result) => result.map_err(|f| f.at(address)),
+            Err(_) => Err(Failure::new(Layer::Silent, "QUIC connects, but HELLO got no answer").at(address)),
+        }
+    };
+    let result = attempt.await;
+    match &result {
+        Ok(_) => host.metrics.handshake_ok(Direction::Out, "quic", started.elapsed()),
+        Err(failure) => note(host, peer, "quic", failure),
+    }
+    result
+}
+
+/// Why HELLO over QUIC came to nothing. An acceptor that refuses this side's certificate ends the connection here.
+fn quic_failure(error: &QuicError, verdict: &Verdict, host: &Host) -> Failure {
+    match error {
+        QuicError::Connection(lost) => endpoint::explain_dial(lost, verdict, &host.snapshot.load().tls),
+        QuicError::Hello(hello) => secure::hello_failure(hello),
+        other => Failure::new(Layer::Hello, other.to_string()),
+    }
 }
 
 /// Dials a lane, at `known` if that is given. `role` says who will open streams on it.

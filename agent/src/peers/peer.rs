@@ -11,10 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use super::dial::Control;
 use super::path::Way;
 use super::pool::{Counts, Lease, Pool};
-use super::stream::Stream;
+use super::stream::{OverQuic, Stream};
+use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::transport::lane::link::Link;
 use crate::transport::message::{Incarnation, Open};
+use crate::transport::quic::QuicLink;
 use crate::vocabulary::{Path, PeerState};
 
 /// How a link stands.
@@ -66,6 +68,15 @@ pub(super) enum Command {
         /// This side opens.
         reverse: bool,
     },
+    /// The peer has dialled a QUIC connection for streams.
+    Quic {
+        /// The connection.
+        link: QuicLink,
+        /// The peer's run.
+        incarnation: Incarnation,
+        /// Who is there.
+        proven: VerifiedPeer,
+    },
     /// An application waits.
     Demand,
     /// Measure a round trip.
@@ -73,6 +84,15 @@ pub(super) enum Command {
     /// The agent stops: say goodbye and let streams finish.
     Drain,
 }
+
+/// A QUIC connection for streams.
+pub(super) struct Quic {
+    pub(super) link: QuicLink,
+    pub(super) incarnation: Incarnation,
+}
+
+/// The pause before another QUIC connection is looked for.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// No stream could be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +110,10 @@ pub struct Peer {
     pub(super) pool: Arc<Pool>,
     pub(super) status: watch::Sender<Status>,
     pub(super) commands: mpsc::Sender<Command>,
+    /// The QUIC connection that streams are opened on, if the link runs that way.
+    pub(super) quic: watch::Sender<Option<Arc<Quic>>>,
+    /// Each QUIC stream of this side holds one of it.
+    pub(super) streams: Arc<()>,
     /// The run of the peer that ended last: its streams end with it.
     pub(super) ended: watch::Sender<Option<Incarnation>>,
 }
@@ -143,7 +167,19 @@ impl Peer {
                         () = tokio::time::sleep_until(deadline) => return Err(self.no_path()),
                     }
                 }
-                Some(Path::Quic) => return Err(self.no_path()),
+                Some(Path::Quic) => {
+                    tokio::select! {
+                        stream = self.over_quic(open.clone()) => {
+                            if let Some(stream) = stream {
+                                return Ok(stream);
+                            }
+                            // The connection has just ended: its actor takes it away and dials another.
+                            tokio::time::sleep(RETRY).await;
+                        }
+                        _ = status.changed() => {}
+                        () = tokio::time::sleep_until(deadline) => return Err(self.no_path()),
+                    }
+                }
             }
         }
     }
@@ -152,6 +188,14 @@ impl Peer {
         // A lane that has just been retired is given up, and another is taken.
         lease.link.open(open.clone()).ok()?;
         Some(Stream::Lane(Box::new(lease)))
+    }
+
+    /// A stream on the QUIC connection, as soon as there is one.
+    async fn over_quic(&self, open: Open) -> Option<Stream> {
+        let mut quic = self.quic.subscribe();
+        let link = quic.wait_for(Option::is_some).await.ok()?.clone()?;
+        let stream = link.link.open(open).await.ok()?;
+        Some(Stream::Quic(Box::new(OverQuic { stream, incarnation: link.incarnation, _counted: self.streams.clone() })))
     }
 
     /// Opens a stream again that its lane's end of the peer had never seen.
@@ -199,6 +243,11 @@ impl Peer {
             answer.await.map_err(|_| "the link was lost".to_owned())
         };
         timeout_at(Instant::now() + limit, ask).await.map_err(|_| "no answer in time".to_owned())?
+    }
+
+    /// Streams of this side that run over QUIC now.
+    pub(super) fn streams_out(&self) -> usize {
+        Arc::strong_count(&self.streams) - 1
     }
 
     /// Gives the actor something that came in.

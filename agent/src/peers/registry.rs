@@ -68,6 +68,8 @@ impl Peers {
             pool: Pool::new(limits),
             status: watch::Sender::new(Status::IDLE),
             commands,
+            quic: watch::Sender::new(None),
+            streams: Arc::new(()),
             ended: watch::Sender::new(None),
         });
         inner.peers.insert(name.clone(), peer.clone());

@@ -142,7 +142,7 @@ async fn carry(
     if matches!(stream.answer(), Some(Ok(_))) {
         host.metrics.connected(started.elapsed());
     }
-    let refused = stream.answer().and_then(|answer| answer.as_ref().err()).map(Failed::from);
+    let refused = stream.answer().and_then(Result::err).map(|refused| Failed::from(&refused));
     match (refused, end) {
         (Some(failed), End::Far(_)) => {
             stream.give_back().await;

@@ -198,40 +198,11 @@ pub fn hello_failure(error: &HelloError) -> Failure {
 
 /// What a dialler knows of a failed handshake: its own judgement of the peer, or the peer's alert and what may be behind it.
 fn explain_dial(error: &std::io::Error, verdict: &Verdict, context: &TlsContext) -> Failure {
-    use rustls::AlertDescription as Alert;
     if let Some(rejection) = verdict.rejection() {
         return Failure::new(Layer::Identity, format!("this agent refuses the peer's certificate: {rejection}"));
     }
     match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::AlertReceived(alert)) => {
-            let own = describe(context.identity());
-            let (layer, why) = match alert {
-                Alert::CertificateExpired => (
-                    Layer::Identity,
-                    format!("the peer says that this node's certificate is expired or not yet valid ({own})"),
-                ),
-                Alert::UnknownCA => {
-                    (Layer::Identity, format!("the peer does not know the CA of this node's certificate ({own})"))
-                }
-                Alert::AccessDenied => (
-                    Layer::Identity,
-                    format!(
-                        "the peer does not take this node for a member of its mesh: is this node in its mesh file? ({own})"
-                    ),
-                ),
-                Alert::CertificateRevoked => {
-                    (Layer::Identity, format!("the peer says that this node's certificate is revoked ({own})"))
-                }
-                Alert::BadCertificate | Alert::UnsupportedCertificate | Alert::CertificateRequired => {
-                    (Layer::Identity, format!("the peer refuses this node's certificate: {alert:?} ({own})"))
-                }
-                Alert::NoApplicationProtocol => {
-                    (Layer::Hello, "the peer does not speak this agent's protocol".to_owned())
-                }
-                _ => (Layer::Tls, format!("the peer ended the handshake: {alert:?}")),
-            };
-            Failure::new(layer, why)
-        }
+        Some(rustls::Error::AlertReceived(alert)) => explain_alert(*alert, context.identity()),
         Some(other) => Failure::new(Layer::Tls, format!("TLS: {other}: is it an agent that listens there?")),
         None => match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Failure::new(
@@ -245,6 +216,35 @@ fn explain_dial(error: &std::io::Error, verdict: &Verdict, context: &TlsContext)
             _ => Failure::from_io(error),
         },
     }
+}
+
+/// What a peer's alert says about this node's own certificate, which is all that TLS tells a dialler.
+pub fn explain_alert(alert: rustls::AlertDescription, identity: &crate::identity::Identity) -> Failure {
+    use rustls::AlertDescription as Alert;
+    let own = describe(identity);
+    let (layer, why) = match alert {
+        Alert::CertificateExpired => {
+            (Layer::Identity, format!("the peer says that this node's certificate is expired or not yet valid ({own})"))
+        }
+        Alert::UnknownCA => {
+            (Layer::Identity, format!("the peer does not know the CA of this node's certificate ({own})"))
+        }
+        Alert::AccessDenied => (
+            Layer::Identity,
+            format!(
+                "the peer does not take this node for a member of its mesh: is this node in its mesh file? ({own})"
+            ),
+        ),
+        Alert::CertificateRevoked => {
+            (Layer::Identity, format!("the peer says that this node's certificate is revoked ({own})"))
+        }
+        Alert::BadCertificate | Alert::UnsupportedCertificate | Alert::CertificateRequired => {
+            (Layer::Identity, format!("the peer refuses this node's certificate: {alert:?} ({own})"))
+        }
+        Alert::NoApplicationProtocol => (Layer::Hello, "the peer does not speak this agent's protocol".to_owned()),
+        _ => (Layer::Tls, format!("the peer ended the handshake: {alert:?}")),
+    };
+    Failure::new(layer, why)
 }
 
 fn explain_accept(error: &std::io::Error, verdict: &Verdict) -> Refused {

@@ -213,6 +213,11 @@ pub struct QuicRequest {
 }
 
 impl QuicRequest {
+    /// What is asked for, and the stream to answer on.
+    pub fn into_parts(self) -> (Open, QuicStream) {
+        (*self.open, self.stream)
+    }
+
     /// Serves it. `target` is what was reached, for people.
     pub fn accept(mut self, target: Detail) -> QuicStream {
         self.stream.answer(target, Instant::now());

@@ -17,6 +17,7 @@
 //! back. FIN is a frame because CREDIT may have to follow it.
 
 mod credit;
+pub mod endpoint;
 mod link;
 mod stream;
 #[cfg(test)]

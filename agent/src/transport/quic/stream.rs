@@ -158,6 +158,24 @@ impl QuicStream {
         }
     }
 
+    /// Waits until the peer has everything that was sent, or will not take it: a connection that is closed before loses it.
+    pub async fn settle(&mut self) {
+        if self.is_complete() {
+            self.end_sending();
+            // Its error says that the connection is lost, which settles it too.
+            let _settled = self.send.stopped().await;
+        }
+    }
+
+    /// How the stream was answered, once it was.
+    pub fn answered(&self) -> Option<Result<Opened, Refused>> {
+        match &self.answer {
+            Answer::Opened(opened) => Some(Ok(opened.clone())),
+            Answer::Refused(refused) => Some(Err(refused.clone())),
+            Answer::AwaitOpen | Answer::Awaited => None,
+        }
+    }
+
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Open>, Broken>> {
         self.pump(cx)?;
         match (self.asked.take(), self.reset) {
@@ -167,7 +185,8 @@ impl QuicStream {
         }
     }
 
-    pub(super) fn answer(&mut self, target: Detail, now: Instant) {
+    /// Serves the stream that was asked for. `target` is what was reached, for people.
+    pub fn answer(&mut self, target: Detail, now: Instant) {
         let credit = self.grant(now).unwrap_or(0);
         let opened = Opened { credit, target };
         self.put(&Frame::Opened(N, opened.clone()));
@@ -175,7 +194,8 @@ impl QuicStream {
         self.write_now();
     }
 
-    pub(super) fn refuse(&mut self, refused: Refused) {
+    /// Refuses the stream that was asked for. The answer leaves with the next flush.
+    pub fn refuse(&mut self, refused: Refused) {
         if self.reset.is_none() {
             self.put(&Frame::Refused(N, refused.clone()));
             self.reset = Some(refused.reason);
@@ -512,6 +532,14 @@ impl Carrier for QuicStream {
 
     fn chunk(&self) -> &[u8] {
         &self.buffer
+    }
+
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        match (self.pump(cx), self.reset) {
+            (Err(broken), _) => Poll::Ready(broken),
+            (Ok(()), Some(reason)) => Poll::Ready(Broken(reason.to_string())),
+            (Ok(()), None) => Poll::Pending,
+        }
     }
 
     fn consume(&mut self, len: usize) {
