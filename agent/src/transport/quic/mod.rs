@@ -18,6 +18,7 @@
 
 mod credit;
 mod link;
+mod pump;
 mod stream;
 #[cfg(test)]
 mod tests;
