@@ -2,7 +2,9 @@
 //!
 //! Both ends judge by the same order, so they keep the same connection: TLS before QUIC, then the one that the lower name
 //! dialled, then the newer (its dialler has given up the older). A peer that comes with another incarnation has started
-//! anew: everything of its former run ends at once, and that run is not taken again.
+//! anew: everything of its former run ends at once. Of a former run nothing is taken while the newer one is up: what comes
+//! of it was under way when it ended. Once the newer one is down a control connection may bring the former back, since a dead
+//! run's HELLO can be read late, after that of the living one.
 //!
 //! The shell reports an accepted connection before its HELLO leaves: what the peer does because of it comes after.
 
@@ -201,7 +203,7 @@ impl Peer {
     /// A lane or a QUIC connection of the peer has shown its incarnation. Whether it is to be kept.
     #[must_use]
     pub fn handle_incarnation(&mut self, incarnation: Incarnation, now: Instant) -> bool {
-        let taken = self.takes(incarnation);
+        let taken = !self.former.contains(&incarnation) && self.takes(incarnation);
         if taken {
             self.plan(now);
         }
@@ -274,7 +276,10 @@ impl Peer {
     /// Whether this incarnation is the peer's newest. If it is new, the one before it ends.
     fn takes(&mut self, incarnation: Incarnation) -> bool {
         if self.former.contains(&incarnation) {
-            return false;
+            if self.up.is_some() {
+                return false;
+            }
+            self.former.retain(|&former| former != incarnation);
         }
         if let Some(old) = self.run.replace(incarnation).filter(|&old| old != incarnation) {
             self.former.truncate(FORMER - 1);

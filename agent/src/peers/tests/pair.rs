@@ -140,6 +140,10 @@ impl Net {
                 self.open[to].insert(id, way);
                 self.peers[to].handle_dialled(ControlId(id), way, Incarnation(runs[1 - to]), now);
             }
+            // Nobody is left to take the answer.
+            Happens::Dialled { to, id, runs, .. } => {
+                self.later(delay, Happens::Closed { to: 1 - to, id, run: runs[1 - to] });
+            }
             Happens::DialFailed { to, way, run } if self.runs[to] == run => {
                 self.peers[to].handle_dial_failed(way, silent(), now);
             }
@@ -163,7 +167,8 @@ impl Net {
         for who in [0, 1] {
             let lost: Vec<_> = self.open[who].iter().filter(|(_, over)| **over == way).map(|(id, _)| *id).collect();
             for id in lost {
-                self.open[who].remove(&id);
+                // The other end notices at once, or as soon as it knows the connection.
+                self.close(who, id, Duration::ZERO);
                 self.peers[who].handle_lost(ControlId(id), self.now);
             }
         }

@@ -76,6 +76,7 @@ impl World {
     }
 
     fn obey(&mut self) {
+        let was_up = self.up;
         while let Some(action) = self.peer.poll() {
             match action {
                 Action::StartDial(way) => {
@@ -92,7 +93,9 @@ impl World {
                 Action::Up { id, way, incarnation } => {
                     assert!(way.is_allowed(self.transport));
                     assert_eq!(self.open.get(&id.0), Some(&incarnation));
-                    assert!(!self.ended.contains(&incarnation), "a former run is used");
+                    let back = was_up.is_none();
+                    assert!(back || !self.ended.contains(&incarnation), "a former run while the newer is up");
+                    self.ended.retain(|&ended| ended != incarnation);
                     assert!(self.up.is_none_or(|(_, run)| run == incarnation), "another run without Down");
                     self.up = Some((id.0, incarnation));
                 }

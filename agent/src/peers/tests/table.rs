@@ -214,7 +214,12 @@ fn a_restarted_peer_ends_its_former_run_whatever_the_ranks() {
     let expected = [close(1, CloseReason::FormerRun), Action::Down(RUN), Action::Ended(RUN), up(2, Way::Quic, NEWER)];
     assert_eq!(drain(&mut peer)[..4], expected);
     peer.handle_accepted(ControlId(3), Way::Tls, RUN, now);
-    assert_eq!(drain(&mut peer), [close(3, CloseReason::FormerRun)], "the dead do not come back");
+    assert_eq!(drain(&mut peer), [close(3, CloseReason::FormerRun)], "what was under way when it ended");
+    peer.handle_lost(ControlId(2), now);
+    drain(&mut peer);
+    assert!(!peer.handle_incarnation(RUN, now), "a lane alone brings no run back");
+    peer.handle_accepted(ControlId(4), Way::Tls, RUN, now);
+    assert_eq!(drain(&mut peer)[..2], [Action::Ended(NEWER), up(4, Way::Tls, RUN)], "it was the newer that was late");
 }
 
 #[test]

@@ -19,6 +19,7 @@
 mod credit;
 pub mod endpoint;
 mod link;
+mod pump;
 mod stream;
 #[cfg(test)]
 mod tests;
