@@ -1,4 +1,5 @@
 //! Signing requests, honest and hostile.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod common;
 

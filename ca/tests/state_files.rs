@@ -1,4 +1,5 @@
 //! State files that are damaged, exposed, or gone.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod common;
 
