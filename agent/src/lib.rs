@@ -1,7 +1,11 @@
 //! The Adit agent: mutually authenticated TLS 1.3 tunnels between the applications of a mesh's hosts.
 
 pub mod admin;
+pub mod agent_file;
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod host;
 pub mod identity;
 pub mod logging;
 pub mod metrics;
@@ -9,6 +13,7 @@ pub mod peers;
 pub mod reason;
 pub mod refusals;
 pub mod services;
+pub mod snapshot;
 pub mod splice;
 pub mod transport;
 pub mod vocabulary;

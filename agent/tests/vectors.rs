@@ -10,6 +10,8 @@
 //! [x509-limbo]: https://x509-limbo.com/
 //! [BetterTLS]: https://github.com/Netflix/bettertls
 
+#![expect(clippy::print_stderr, reason = "a test harness of its own, which tells a person what it ran")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

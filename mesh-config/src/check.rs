@@ -236,7 +236,10 @@ fn check_reach(service: &CheckedService<'_>, groups: &[Group], names: &Names<'_>
     let name = &raw.name.value;
     let reached = service.reachers(groups).next().is_some();
     // Entries that do not exist have been noted; whom they would have let in is unknown.
-    let all_known = raw.allow.as_ref().is_none_or(|list| list.value.is_empty() || !service.allow.is_empty());
+    let all_known = match &raw.allow {
+        Some(list) => list.value.is_empty() || !service.allow.is_empty(),
+        None => !raw.has_allow,
+    };
     if !reached && all_known {
         let everyone_offers = service.allow.iter().any(|member| match member {
             Member::Node(_) => true,

@@ -29,6 +29,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use crate::diagnostic::quote;
 pub use crate::duration::{duration_text, parse_duration};
 pub use crate::fault::Fault;
+use crate::scan;
 pub use crate::source::{MAX_PROBLEMS, Noted, Problems, Source, Span};
 
 /// Texts above this many bytes that are not TOML get their first syntax error alone: a megabyte of noise would otherwise
@@ -64,6 +65,10 @@ impl<'s> Document<'s> {
     /// Reads the text of `source`. What is not TOML is noted, and the rest is read all the same.
     pub fn parse(source: &'s Source<'s>, problems: &mut Problems<'_>) -> Self {
         let text = source.text();
+        if let Some((span, message, hint)) = scan::refuse(text) {
+            problems.tear(&span, message).hint(hint);
+            return Self { root: DeTable::new() };
+        }
         let (root, errors) = match DeTable::parse(text) {
             Ok(root) => (root.into_inner(), Vec::new()),
             Err(first) if text.len() > RECOVERABLE => (DeTable::new(), vec![first]),
@@ -73,10 +78,9 @@ impl<'s> Document<'s> {
             }
         };
         for error in errors {
-            problems.tear();
             let span = error.span().unwrap_or(0..0);
             let (message, hint) = syntax(error.message(), text.get(span.clone()).unwrap_or_default().trim());
-            problems.error(&span, message).hint_if(hint);
+            problems.tear(&span, message).hint_if(hint);
         }
         Self { root }
     }
@@ -96,6 +100,8 @@ fn syntax<'m>(message: &'m str, found: &str) -> (&'m str, Option<String>) {
         (unquoted, Some(format!("write \"{}\"", quote(found).trim_matches('`'))))
     } else if message.starts_with("duplicate key") {
         (message, Some("it is set further up already: keep one of the two".to_owned()))
+    } else if found.starts_with(char::is_control) {
+        (message, Some("control characters are written by their number, such as \\u001B".to_owned()))
     } else if message.contains("recurs") {
         ("this is nested too deeply", Some("nothing in this file needs more than a few levels".to_owned()))
     } else {

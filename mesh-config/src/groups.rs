@@ -136,7 +136,7 @@ pub(crate) fn resolve(raw: &[RawGroup<'_>], names: &Names<'_>, problems: &mut Pr
                     .error(&head.name.span, format!("groups have more than {MAX_MEMBERSHIPS} members together"))
                     .hint("groups that hold groups are counted with all their nodes: use fewer of them");
                 // What later groups hold is unknown now.
-                problems.tear();
+                problems.give_up();
                 break;
             }
         }

@@ -88,3 +88,52 @@ fn plain(error: &std::io::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(path: &Path) -> String {
+        let problems = load(path).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        problems[0].to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_what_to_do() {
+        for (path, what) in [
+            ("/nonexistent/mesh.toml", "error: cannot be read: there is no such file\n  help: "),
+            ("/", "error: is a directory\n  help: "),
+            ("/dev/zero", "error: is not an ordinary file\n  help: "),
+        ] {
+            assert_eq!(
+                told(Path::new(path)).split_once("help: ").unwrap().0,
+                format!("{path}: {what}").replace("help: ", "")
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_is_not_read() {
+        let path = std::env::temp_dir().join(format!("mesh-config-{}.toml", std::process::id()));
+        let file = File::create(&path).unwrap();
+        // Sparse: it takes no room.
+        file.set_len(MAX_FILE + 1).unwrap();
+        let told = told(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert!(told.contains("error: is greater than 16 MiB\n  help: "), "{told}");
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_told_at_their_place() {
+        for (bytes, place, hint) in [
+            (&b"a\n\xc3\xa9\xff"[..], (2, 2), "save the file as UTF-8"),
+            (b"\xef\xbb\xbfab\xc3", (1, 3), "save the file as UTF-8"),
+            (b"\xff\xfe[\0m\0", (1, 1), "this looks like UTF-16: save the file as UTF-8"),
+        ] {
+            let problem = decode(bytes.to_vec(), "f").unwrap_err();
+            assert_eq!(((problem.line, problem.column), problem.hint.as_deref()), (place, Some(hint)), "{bytes:?}");
+        }
+        assert_eq!(decode("é".into(), "f").unwrap(), "é");
+    }
+}

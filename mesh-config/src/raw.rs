@@ -44,6 +44,8 @@ pub(crate) struct RawService<'d> {
     /// Whether `listen` is there, good or bad.
     pub(crate) has_listen: bool,
     pub(crate) allow: Option<Strings<'d>>,
+    /// Whether `allow` is there, good or bad.
+    pub(crate) has_allow: bool,
     pub(crate) at: Vec<RawOverride<'d>>,
 }
 
@@ -143,7 +145,7 @@ fn read_service<'d>(name: &Item<&str>, mut table: Table<'d>, problems: &mut Prob
         table.finish(problems);
         at.push(RawOverride { node, target, listen });
     }
-    let has_listen = table.has("listen");
+    let (has_listen, has_allow) = (table.has("listen"), table.has("allow"));
     table.finish(problems);
-    Some(RawService { name: name?, protocol, on, target, listen, has_listen, allow, at })
+    Some(RawService { name: name?, protocol, on, target, listen, has_listen, allow, has_allow, at })
 }

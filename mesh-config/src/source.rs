@@ -1,5 +1,6 @@
 //! A document's text, and the problems found in it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::diagnostic::{Problem, Severity, Snippet};
@@ -17,16 +18,34 @@ pub type Span = Range<usize>;
 pub struct Source<'t> {
     file: &'t str,
     text: &'t str,
-    /// Where each line begins.
-    lines: Vec<usize>,
+    /// Line ends before each block of the text, so that an offset's line is found without reading all before it. An
+    /// index of all lines would be eight times a file of empty ones.
+    blocks: Vec<usize>,
+}
+
+/// Bytes of a block.
+const BLOCK: usize = 4_096;
+
+fn line_ends(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Where the line begins that comes after `before`.
+fn line_start(before: &[u8]) -> usize {
+    before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
 }
 
 impl<'t> Source<'t> {
     /// Takes `text`, which came from `file`. A byte order mark at its start is left out.
     pub fn new(file: &'t str, text: &'t str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { file, text, lines }
+        let mut seen = 0;
+        let mut blocks = Vec::with_capacity(text.len() / BLOCK + 1);
+        for block in text.as_bytes().chunks(BLOCK) {
+            blocks.push(seen);
+            seen += line_ends(block);
+        }
+        Self { file, text, blocks }
     }
 
     /// The file's name as it was given.
@@ -47,8 +66,12 @@ impl<'t> Source<'t> {
 
     /// The line's index and where it begins.
     fn line_of(&self, offset: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|&start| start <= offset).saturating_sub(1);
-        (line, self.lines.get(line).copied().unwrap_or(0))
+        let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
+        let block = before.len() / BLOCK;
+        let Some(counted) = self.blocks.get(block) else {
+            return (line_ends(before), line_start(before));
+        };
+        (counted + line_ends(before.get(block * BLOCK..).unwrap_or_default()), line_start(before))
     }
 
     /// Characters that begin from `from` up to before `to`.
@@ -61,8 +84,8 @@ impl<'t> Source<'t> {
     pub fn problem(&self, severity: Severity, span: &Span, message: impl AsRef<str>) -> Problem {
         let mut problem = Problem::with_file(severity, self.file, message);
         let (index, start) = self.line_of(span.start);
-        let end = self.lines.get(index + 1).copied().unwrap_or(self.text.len());
-        let line = self.text.get(start..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        let rest = self.text.get(start..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let before = self.characters(start, span.start);
         let width = self.characters(self.text.floor_char_boundary(span.start), span.end.min(start + line.len()));
         problem.line = index + 1;
@@ -79,14 +102,24 @@ pub struct Problems<'s> {
     found: Vec<(Span, Problem)>,
     errors: usize,
     unkept: usize,
-    torn: bool,
+    /// Where the text could not be read as TOML.
+    torn: HashSet<usize>,
+    incomplete: bool,
     suggester: Suggester,
 }
 
 impl<'s> Problems<'s> {
     /// None yet.
     pub fn new(source: &'s Source<'s>) -> Self {
-        Self { source, found: Vec::new(), errors: 0, unkept: 0, torn: false, suggester: Suggester::default() }
+        Self {
+            source,
+            found: Vec::new(),
+            errors: 0,
+            unkept: 0,
+            torn: HashSet::new(),
+            incomplete: false,
+            suggester: Suggester::default(),
+        }
     }
 
     /// An error at `span`.
@@ -112,15 +145,23 @@ impl<'s> Problems<'s> {
         self.suggester.nearest(text, candidates).map(|name| format!("did you mean `{name}`?"))
     }
 
-    /// Says that the text could not be read as TOML everywhere, so that parts of it may be unknown.
-    pub(crate) fn tear(&mut self) {
-        self.torn = true;
+    /// An error at `span`, where the text could not be read as TOML: what stands there instead is not complained about
+    /// again, and parts of the document may be unknown.
+    pub(crate) fn tear(&mut self, span: &Span, message: &str) -> Noted<'_> {
+        self.incomplete = true;
+        self.torn.insert(span.start);
+        self.push(Severity::Error, span, message)
+    }
+
+    /// Says that parts of the document are unknown.
+    pub(crate) fn give_up(&mut self) {
+        self.incomplete = true;
     }
 
     /// Whether parts of the document may be unknown, because its text could not be read as TOML everywhere. What is
     /// missing may then be in such a part, so nothing that follows from an absence is worth a word.
     pub fn torn(&self) -> bool {
-        self.torn
+        self.incomplete
     }
 
     /// Whether there is an error among them.
@@ -129,6 +170,13 @@ impl<'s> Problems<'s> {
     }
 
     fn note(&mut self, severity: Severity, span: &Span, message: &str) -> Noted<'_> {
+        if self.torn.contains(&span.start) {
+            return Noted(None);
+        }
+        self.push(severity, span, message)
+    }
+
+    fn push(&mut self, severity: Severity, span: &Span, message: &str) -> Noted<'_> {
         self.errors += usize::from(severity == Severity::Error);
         if self.found.len() == MAX_PROBLEMS {
             self.unkept += 1;
@@ -186,6 +234,18 @@ mod tests {
         assert_eq!(source.place(x), (2, 9));
         let problem = source.problem(Severity::Error, &(x..x + 1), "m");
         assert_eq!(problem.render(false), "f:2:9: error: m\n  |\n2 | b = \"ü\" x\n  |         ^");
+    }
+
+    #[test]
+    fn places_are_right_across_blocks() {
+        let text = "é\nxyz\n\n".repeat(3_000);
+        let source = Source::new("f", &text);
+        for (offset, _) in text.char_indices().step_by(7).chain([(text.len(), ' ')]) {
+            let before = &text[..offset];
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+            assert_eq!(source.place(offset), (line, column), "{offset}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod netlink;
 pub use enter::{Entered, Unavailable, enter};
 pub use filter::{Answer, Block, Traffic};
 pub use link::{End, Port, Switch, veth};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, end_with_this_thread};
 
 /// What went wrong while a part of the network was made or changed.
 #[derive(Debug, thiserror::Error)]

@@ -45,14 +45,11 @@ impl Namespace {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let descriptor = self.descriptor.clone();
-        let prepare = move || {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            enter_network(descriptor.as_fd())
-        };
-        #[expect(unsafe_code, reason = "setns and prctl have to be called in the child, between fork and exec")]
-        // SAFETY: the closure makes two system calls and neither allocates nor takes a lock.
+        end_with_this_thread(&mut command);
+        #[expect(unsafe_code, reason = "setns has to be called in the child, between fork and exec")]
+        // SAFETY: the closure makes one system call and neither allocates nor takes a lock.
         unsafe {
-            command.pre_exec(prepare);
+            command.pre_exec(move || enter_network(descriptor.as_fd()));
         }
         command
     }
@@ -114,6 +111,15 @@ impl Namespace {
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+/// Has the kernel kill what `command` starts when the thread that starts it ends, so that nothing outlives a killed test.
+pub fn end_with_this_thread(command: &mut Command) -> &mut Command {
+    #[expect(unsafe_code, reason = "prctl has to be called in the child, between fork and exec")]
+    // SAFETY: the closure makes one system call and neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?))
     }
 }
 

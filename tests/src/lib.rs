@@ -1,1 +1,30 @@
-//! x
+//! The harness of the black-box tests: real `adit` processes, real sockets, and load that can tell right bytes from
+//! wrong ones. It knows the command line contract and nothing of the agent's inside.
+//!
+//! ```text
+//!   suite    names → trials; skips, logs of what failed, "no log may say panicked"
+//!     │
+//!   mesh     directories by `adit init --bundle`, a mesh file, hosts on loopback or in network namespaces
+//!     │
+//!   agent    one `adit run` process: start, ask, kill, restart, weigh
+//!     │
+//!   load     servers and clients whose content is checked      hostile   peers that deserve no link
+//! ```
+
+pub mod addresses;
+pub mod agent;
+pub mod binary;
+pub mod hostile;
+pub mod load;
+pub mod mesh;
+pub mod pki;
+pub mod place;
+pub mod scratch;
+pub mod suite;
+pub mod usage;
+pub mod wait;
+
+pub use agent::Agent;
+pub use mesh::{Mesh, Service};
+pub use place::Place;
+pub use wait::eventually;

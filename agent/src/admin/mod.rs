@@ -9,5 +9,16 @@
 //! trait is the seam behind which the live agent stands; nothing here knows of peers, links or services themselves.
 
 pub mod backend;
+pub mod client;
+mod lines;
+pub mod routes;
+pub mod scrape;
+pub mod server;
+pub mod socket;
 pub mod timestamp;
 pub mod view;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -130,6 +130,8 @@ pub struct Peer {
     pub lanes: Lanes,
     /// The version of its mesh document.
     pub mesh_version: Option<u64>,
+    /// The serial number, in hex, of the certificate that it has proven on this link.
+    pub certificate: Option<String>,
     /// Why there is no link, layer first.
     pub error: Option<String>,
 }
@@ -160,6 +162,10 @@ pub struct Service {
     pub state: ServiceState,
     /// Connections of it that are open now.
     pub connections: u64,
+    /// Application bytes that came from the link since the start.
+    pub bytes_in: u64,
+    /// Application bytes that went to the link since the start.
+    pub bytes_out: u64,
     /// The nodes that offer it, in the order of the mesh file.
     pub on: Vec<String>,
     /// Why it does not stand.

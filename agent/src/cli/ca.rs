@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::context::Context;
 use super::error::{CliError, mesh_name, node_name};
 use super::init::{CA, MESH_FILE, NODES, write_configuration};
+use super::terminal::Terminal;
 
 /// The certificate authority of this host
 #[derive(Debug, clap::Subcommand)]
@@ -76,7 +76,7 @@ pub enum CaCommand {
 ///
 /// # Errors
 /// Exit status 2 for wrong names, times and requests, else 1.
-pub fn run(command: &CaCommand, context: &mut Context<'_>) -> Result<(), CliError> {
+pub fn run(command: &CaCommand, context: &mut Terminal<'_>) -> Result<(), CliError> {
     match command {
         CaCommand::Init { mesh } => init(mesh.as_deref(), context),
         CaCommand::Issue { name, out, validity } => issue(name, out.as_deref(), validity, context),
@@ -87,7 +87,7 @@ pub fn run(command: &CaCommand, context: &mut Context<'_>) -> Result<(), CliErro
     }
 }
 
-fn open(context: &mut Context<'_>) -> Result<Authority, CliError> {
+fn open(context: &mut Terminal<'_>) -> Result<Authority, CliError> {
     let authority = Authority::open(&context.dir.join(CA))?;
     for warning in authority.warnings() {
         context.note("warning", warning)?;
@@ -95,7 +95,7 @@ fn open(context: &mut Context<'_>) -> Result<Authority, CliError> {
     Ok(authority)
 }
 
-fn init(mesh: Option<&str>, context: &mut Context<'_>) -> Result<(), CliError> {
+fn init(mesh: Option<&str>, context: &mut Terminal<'_>) -> Result<(), CliError> {
     let mesh_file = context.dir.join(MESH_FILE);
     let mesh = match mesh {
         Some(text) => mesh_name(text)?,
@@ -117,7 +117,7 @@ fn init(mesh: Option<&str>, context: &mut Context<'_>) -> Result<(), CliError> {
     Ok(context.answer(&value, &text)?)
 }
 
-fn issue(name: &str, out: Option<&Path>, validity: &str, context: &mut Context<'_>) -> Result<(), CliError> {
+fn issue(name: &str, out: Option<&Path>, validity: &str, context: &mut Terminal<'_>) -> Result<(), CliError> {
     let node = node_name(name)?;
     let validity = duration(validity)?;
     let mut authority = open(context)?;
@@ -144,7 +144,13 @@ fn issue(name: &str, out: Option<&Path>, validity: &str, context: &mut Context<'
     Ok(context.answer(&value, &format!("{node} is certified until {until}: {}\n", dir.display()))?)
 }
 
-fn sign(csr: &Path, name: &str, out: Option<&Path>, validity: &str, context: &mut Context<'_>) -> Result<(), CliError> {
+fn sign(
+    csr: &Path,
+    name: &str,
+    out: Option<&Path>,
+    validity: &str,
+    context: &mut Terminal<'_>,
+) -> Result<(), CliError> {
     let node = node_name(name)?;
     let validity = duration(validity)?;
     let key = PublicKey::from_csr(&read_request(csr)?).map_err(ca::Error::from)?;
@@ -174,7 +180,7 @@ fn read_request(path: &Path) -> Result<Vec<u8>, CliError> {
     }
 }
 
-fn list(context: &mut Context<'_>) -> Result<(), CliError> {
+fn list(context: &mut Terminal<'_>) -> Result<(), CliError> {
     let authority = open(context)?;
     let certificates = authority.list(context.clock.now());
     let value = json!({
@@ -197,7 +203,7 @@ fn list(context: &mut Context<'_>) -> Result<(), CliError> {
     Ok(context.answer(&value, &text)?)
 }
 
-fn show(name: &str, context: &mut Context<'_>) -> Result<(), CliError> {
+fn show(name: &str, context: &mut Terminal<'_>) -> Result<(), CliError> {
     let node = node_name(name)?;
     let authority = open(context)?;
     let own = || authority.records().iter().filter(|record| *record.node() == node);
@@ -238,7 +244,7 @@ fn show(name: &str, context: &mut Context<'_>) -> Result<(), CliError> {
     Ok(context.answer(&json!({"certificate": value, "earlier": earlier}), &text)?)
 }
 
-fn export(context: &mut Context<'_>) -> Result<(), CliError> {
+fn export(context: &mut Terminal<'_>) -> Result<(), CliError> {
     let authority = open(context)?;
     let value = json!({
         "mesh": authority.mesh(),

@@ -1,41 +1,208 @@
-//! What every command is given.
+//! What every command knows: the directory, the admin socket, and how to write.
 
-use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
+use super::error::CliError;
+use super::style::Paint;
+use super::terminal::Terminal;
+use crate::admin::client::{Client, ClientError};
 use crate::clock::Clock;
 
-/// The options that all commands share, and where they answer to.
-pub struct Context<'a> {
+/// The admin socket's name in the directory.
+pub const SOCKET_FILE: &str = "adit.sock";
+
+/// Where a unit of the system's keeps the socket of `/etc/adit`.
+const SYSTEM_SOCKET: &str = "/run/adit/adit.sock";
+
+/// What every command knows.
+#[derive(Debug, Clone)]
+pub struct Context {
     /// The agent's directory.
     pub dir: PathBuf,
-    /// Answer with one JSON document.
+    /// Machine-readable output.
     pub json: bool,
-    /// Say nothing but errors and the answer.
+    /// Only errors.
     pub quiet: bool,
+    /// How much more to tell.
+    pub verbose: u8,
+    /// Colours on standard output.
+    pub color: bool,
+    /// The running agent's admin socket.
+    pub admin_socket: PathBuf,
     /// Wall time.
     pub clock: Clock,
-    /// Standard output: the answer.
-    pub out: &'a mut dyn Write,
-    /// Standard error: everything else.
-    pub err: &'a mut dyn Write,
 }
 
-impl Context<'_> {
-    /// Answers: `value` with `--json`, else `text`, which ends with its own line feed.
-    ///
-    /// # Errors
-    /// Those of standard output.
-    pub fn answer(&mut self, value: &serde_json::Value, text: &str) -> io::Result<()> {
-        if self.json { writeln!(self.out, "{value}") } else { self.out.write_all(text.as_bytes()) }
+impl Context {
+    /// The running agent.
+    pub fn client(&self) -> Client {
+        Client::new(&self.admin_socket)
     }
 
-    /// Tells a person something on standard error, unless they want quiet.
+    /// Where a command that works on files answers to.
+    pub fn terminal<'a>(&self, out: &'a mut dyn Write, err: &'a mut dyn Write) -> Terminal<'a> {
+        Terminal { dir: self.dir.clone(), json: self.json, quiet: self.quiet, clock: self.clock, out, err }
+    }
+
+    /// Colours, if they are wanted.
+    pub(super) fn paint(&self) -> Paint {
+        Paint::new(self.color && !self.json)
+    }
+
+    /// Why the agent could not be asked, with what to do about it.
+    pub fn failed(&self, error: ClientError) -> CliError {
+        let message = with_causes(&error);
+        let (code, exit, hint) = match error {
+            ClientError::NotRunning(_) => {
+                let dir = self.dir.display();
+                (
+                    "not_running",
+                    3,
+                    Some(format!("start it with `adit run --dir {dir}`, or name its directory by --dir")),
+                )
+            }
+            ClientError::Permission(_) => {
+                ("permission_denied", 1, Some("run the command as the agent's user, or with sudo".into()))
+            }
+            ClientError::Silent(_) => ("no_answer", 1, Some("look at the agent's log; if it hangs, restart it".into())),
+            ClientError::Lost(_) => ("agent_stopped", 1, Some("look at the agent's log for why it stopped".into())),
+            ClientError::Answer(_) => {
+                let hint = "the agent and the command line may be of different versions: restart the agent";
+                ("bad_answer", 1, Some(hint.into()))
+            }
+            ClientError::Io { .. } => ("io", 1, None),
+            ClientError::Agent { status, body } => {
+                let exit = match status {
+                    400 => 2,
+                    403 => 4,
+                    _ => 1,
+                };
+                // One for the life of a process that ends with it.
+                (&*body.code.leak(), exit, body.hint)
+            }
+        };
+        CliError { code, message, hint, exit }
+    }
+
+    /// Writes one JSON document and a line feed.
     ///
     /// # Errors
-    /// Those of standard error.
-    pub fn note(&mut self, kind: &str, text: impl Display) -> io::Result<()> {
-        if self.quiet { Ok(()) } else { writeln!(self.err, "{kind}: {text}") }
+    /// As [`written`].
+    pub fn write_json(&self, out: &mut dyn Write, document: &impl Serialize) -> Result<(), CliError> {
+        let mut text = serde_json::to_string(document).map_err(|e| written(Err(e.into())).err().unwrap_or(told(1)))?;
+        text.push('\n');
+        written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    }
+}
+
+/// An error with everything behind it, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The end of a command that has said everything itself: only the exit status is left. Its message is empty.
+pub fn told(exit: u8) -> CliError {
+    CliError { code: "", message: String::new(), hint: None, exit }
+}
+
+/// What a write to standard output came to. A reader that has gone away (`| head`) ends the command in peace.
+///
+/// # Errors
+/// [`told`] with 0 if the reader is gone; else the failure.
+pub fn written(outcome: io::Result<()>) -> Result<(), CliError> {
+    outcome.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => told(0),
+        _ => CliError {
+            code: "output",
+            message: format!("cannot write the answer: {error}"),
+            hint: Some("is the disk full?".into()),
+            exit: 1,
+        },
+    })
+}
+
+/// Ready when the user has pressed Ctrl-C.
+pub(super) async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler the signal ends the process by itself.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The agent's directory: the flag or `ADIT_DIR` (which the argument parser reads), `/etc/adit` for root,
+/// `$XDG_CONFIG_HOME/adit`, `~/.config/adit`.
+///
+/// # Errors
+/// None of them is known.
+pub fn directory(flag: Option<PathBuf>) -> Result<PathBuf, CliError> {
+    let root = rustix::process::geteuid().is_root();
+    choose_directory(flag, root, |name| std::env::var_os(name).map(PathBuf::from)).ok_or_else(|| CliError {
+        code: "no_directory",
+        message: "no directory: neither --dir, ADIT_DIR, XDG_CONFIG_HOME nor HOME says where it is".into(),
+        hint: Some("add --dir DIR".into()),
+        exit: 2,
+    })
+}
+
+fn choose_directory(flag: Option<PathBuf>, root: bool, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let given = |path: Option<PathBuf>| path.filter(|p| !p.as_os_str().is_empty());
+    given(flag).or_else(|| given(variable("ADIT_DIR"))).or_else(|| {
+        if root {
+            return Some("/etc/adit".into());
+        }
+        // The XDG base directory specification has relative paths ignored.
+        let xdg = variable("XDG_CONFIG_HOME").filter(|p| p.is_absolute());
+        let config = xdg.or_else(|| given(variable("HOME")).map(|home| home.join(".config")));
+        config.map(|c| c.join("adit"))
+    })
+}
+
+/// The admin socket of the agent in `dir`: what its agent file says, else `DIR/adit.sock`, else for `/etc/adit` the
+/// system's if that is where a socket is.
+pub fn admin_socket(dir: &Path, configured: Option<&Path>) -> PathBuf {
+    if let Some(configured) = configured {
+        return dir.join(configured);
+    }
+    let own = dir.join(SOCKET_FILE);
+    let system = Path::new(SYSTEM_SOCKET);
+    if dir == Path::new("/etc/adit") && !own.exists() && system.exists() { system.into() } else { own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_comes_from_the_flag_the_variable_or_the_user() {
+        let choose = |flag: Option<&str>, root: bool, set: &[(&str, &str)]| {
+            let variable = |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| PathBuf::from(v));
+            choose_directory(flag.map(Into::into), root, variable).map(|p| p.display().to_string())
+        };
+        let all = [("ADIT_DIR", "/a"), ("XDG_CONFIG_HOME", "/x"), ("HOME", "/home/u")];
+        assert_eq!(choose(Some("/f"), true, &all).unwrap(), "/f");
+        assert_eq!(choose(None, true, &all).unwrap(), "/a");
+        assert_eq!(choose(None, true, &all[1..]).unwrap(), "/etc/adit");
+        assert_eq!(choose(None, false, &all[1..]).unwrap(), "/x/adit");
+        assert_eq!(choose(None, false, &[("XDG_CONFIG_HOME", "x"), all[2]]).unwrap(), "/home/u/.config/adit");
+        assert_eq!(choose(None, false, &[("ADIT_DIR", ""), all[2]]).unwrap(), "/home/u/.config/adit");
+        assert_eq!(choose(None, false, &[]), None);
+    }
+
+    #[test]
+    fn the_socket_is_in_the_directory_unless_the_agent_file_says_otherwise() {
+        let dir = Path::new("/srv/adit");
+        assert_eq!(admin_socket(dir, None), Path::new("/srv/adit/adit.sock"));
+        assert_eq!(admin_socket(dir, Some(Path::new("/run/x.sock"))), Path::new("/run/x.sock"));
+        assert_eq!(admin_socket(dir, Some(Path::new("x.sock"))), Path::new("/srv/adit/x.sock"));
     }
 }

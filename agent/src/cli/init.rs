@@ -9,8 +9,8 @@ use mesh_config::{Address, Mesh, MeshName, NodeName, template};
 use serde_json::{Value, json};
 
 use super::ca::certificate_json;
-use super::context::Context;
 use super::error::{CliError, mesh_name, node_name};
+use super::terminal::Terminal;
 
 /// The shared mesh file's name in a node's directory.
 pub const MESH_FILE: &str = "mesh.toml";
@@ -44,7 +44,7 @@ pub struct InitArgs {
 /// # Errors
 /// Exit status 2 for bad names, addresses, and nodes named twice; 1 if a mesh is there already (nothing is overwritten)
 /// or the disk refuses.
-pub fn run(args: &InitArgs, context: &mut Context<'_>) -> Result<(), CliError> {
+pub fn run(args: &InitArgs, context: &mut Terminal<'_>) -> Result<(), CliError> {
     let mesh = mesh_name(&args.mesh)?;
     let nodes = parse_nodes(&args.nodes)?;
     let document = template(&mesh, &nodes);
@@ -134,7 +134,7 @@ fn prepare(
     nodes: &[(NodeName, Vec<Address>)],
     document: &str,
     bundle: bool,
-    context: &mut Context<'_>,
+    context: &mut Terminal<'_>,
 ) -> Result<Vec<(NodeName, Issued)>, CliError> {
     let now = context.clock.now();
     let mut authority = match Authority::open(&dir.join(CA)) {

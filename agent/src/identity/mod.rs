@@ -22,6 +22,9 @@ mod tls;
 mod trust;
 mod verifier;
 
+#[cfg(test)]
+mod tests;
+
 pub use certificate::{CertificateId, Place, Which};
 pub use chain::{Limits, VerifiedChain, verify_chain};
 pub use file::FileError;

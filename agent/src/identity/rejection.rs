@@ -26,7 +26,7 @@ pub enum Rejection {
         now: OffsetDateTime,
     },
     /// A certificate of the chain is before its `notBefore`.
-    #[error("{which} is valid only from {}, this host's clock says {}", date(.not_before), date(.now))]
+    #[error("{which} is not yet valid: it is from {} on, and this host's clock says {}", date(.not_before), date(.now))]
     NotYetValid {
         /// Whose.
         which: Which,

@@ -147,7 +147,10 @@ pub fn cert_issue(node: &NodeName, serial: &dyn Display, not_after: &dyn Display
     );
 }
 
-/// `admin.call`: a local user called the admin API.
+/// `admin.call`: a local user called the admin API. Calls that only look are at level debug: a monitor makes one a second.
 pub fn admin_call(method: &str, path: &str, status: u16, uid: u32, pid: Option<i32>) {
+    if method == "GET" {
+        return tracing::debug!(target: TARGET, event = "admin.call", method, path, status, uid, client_pid = pid);
+    }
     tracing::info!(target: TARGET, event = "admin.call", method, path, status, uid, client_pid = pid);
 }

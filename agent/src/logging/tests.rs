@@ -156,7 +156,7 @@ fn audit_events_have_stable_names_and_fields() {
         (
             "admin.call",
             "client_pid event level method path status target timestamp uid",
-            json(|| audit::admin_call("GET", "/v1/status", 200, 0, Some(1))),
+            json(|| audit::admin_call("POST", "/v1/ping", 200, 0, Some(1))),
         ),
     ];
     let page = include_str!("../../../docs/logging.md");
@@ -204,7 +204,7 @@ fn the_level_comes_from_the_environment_then_the_command_line_then_the_file() {
 fn audit_events_stay_on_when_the_level_is_low() {
     let text = logged(Format::Text, &directives(None, false, 0, Some("error")), || {
         tracing::warn!("left out");
-        audit::admin_call("GET", "/v1/status", 200, 0, None);
+        audit::admin_call("POST", "/v1/ping", 200, 0, None);
     });
     assert!(text.contains("admin.call") && !text.contains("left out"), "{text}");
 }

@@ -1,7 +1,7 @@
 //! The measuring service that every agent has inside: `adit bench` opens streams to it like any other stream.
 //!
-//! Two modes, named in OPEN: `sink` takes bytes until FIN and then answers their number (8 bytes, big endian); `source`
-//! gives bytes until the opener resets the stream.
+//! Its modes: `Sink` takes bytes until FIN and then answers their number (8 bytes, big endian); `Source` gives bytes until the
+//! opener resets the stream; `Echo` gives back what it gets.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -11,34 +11,7 @@ use tokio::time::Instant;
 
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
-
-/// What the far end of a measuring stream does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// It takes bytes and counts them.
-    Sink,
-    /// It gives bytes.
-    Source,
-}
-
-impl Mode {
-    /// The name in OPEN.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sink => "sink",
-            Self::Source => "source",
-        }
-    }
-
-    /// The mode of a name in OPEN.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "sink" => Some(Self::Sink),
-            "source" => Some(Self::Source),
-            _ => None,
-        }
-    }
-}
+use crate::transport::message::Bench;
 
 /// Why a measuring stream ended early.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +31,9 @@ pub enum Error {
 ///
 /// # Errors
 /// If the link is lost; a reset by the opener is the ordinary end of `source`.
-pub async fn serve<C: Carrier>(stream: &mut C, mode: Mode) -> Result<(), Error> {
+pub async fn serve<C: Carrier>(stream: &mut C, mode: Bench) -> Result<(), Error> {
     match mode {
-        Mode::Source => loop {
+        Bench::Source => loop {
             if let Some(received) = fill_or_receive(stream).await? {
                 match received {
                     Received::Reset(_) => return Ok(()),
@@ -76,13 +49,28 @@ pub async fn serve<C: Carrier>(stream: &mut C, mode: Mode) -> Result<(), Error> 
                 }
             }
         },
-        Mode::Sink => {
+        Bench::Sink => {
             let bytes = drain(stream).await?;
             send(stream, &bytes.to_be_bytes()).await?;
             stream.finish();
             flush(stream).await?;
             Ok(())
         }
+        Bench::Echo => loop {
+            match receive(stream).await? {
+                Received::Data => {
+                    let bytes = stream.chunk().to_vec();
+                    stream.consume(bytes.len());
+                    send(stream, &bytes).await?;
+                }
+                Received::Fin => {
+                    stream.finish();
+                    flush(stream).await?;
+                    return Ok(());
+                }
+                Received::Reset(_) => return Ok(()),
+            }
+        },
     }
 }
 

@@ -4,8 +4,10 @@
 //! on all of them, and a lower one for each source address so that one stranger cannot keep the others out.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::refusals::source;
 
 /// The caps.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +52,8 @@ impl Caps {
     ///
     /// # Errors
     /// [`Full`] names the cap that is reached.
-    pub fn take(&self, source: IpAddr) -> Result<Slot, Full> {
-        let source = network_of(source);
+    pub fn take(&self, address: SocketAddr) -> Result<Slot, Full> {
+        let source = source(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.by_source.get(&source).copied().unwrap_or(0) >= self.limits.per_source {
             return Err(Full::Source(self.limits.per_source));
@@ -85,18 +87,6 @@ impl Drop for Slot {
     }
 }
 
-/// What counts as one source: whoever has one IPv6 address has 2^64 of them.
-fn network_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => {
-            let mut octets = v6.octets();
-            octets[8..].fill(0);
-            IpAddr::V6(octets.into())
-        }
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +94,7 @@ mod tests {
     #[test]
     fn caps_hold_in_all_and_a_source_and_give_back() {
         let caps = Caps::new(Limits { total: 3, per_source: 2 });
-        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+        let ip = |s: &str| SocketAddr::new(s.parse().unwrap(), 1);
         let a1 = caps.take(ip("10.0.0.1")).unwrap();
         let _a2 = caps.take(ip("::ffff:10.0.0.1")).unwrap();
         assert_eq!(caps.take(ip("10.0.0.1")).unwrap_err(), Full::Source(2));
@@ -113,14 +103,14 @@ mod tests {
         drop(a1);
         let _b2 = caps.take(ip("2001:db8::2")).unwrap();
         let counts = caps.counts.lock().unwrap();
-        assert_eq!((counts.total, counts.by_source[&ip("2001:db8::")]), (3, 2), "one /64 is one source");
+        assert_eq!((counts.total, counts.by_source[&ip("2001:db8::").ip()]), (3, 2), "one /64 is one source");
     }
 
     #[test]
     fn nothing_is_kept_of_sources_that_are_gone() {
         let caps = Caps::new(Limits { total: 10, per_source: 10 });
         for i in 0..=255 {
-            drop(caps.take(IpAddr::from([10, 0, 0, i])));
+            drop(caps.take(SocketAddr::from(([10, 0, 0, i], 1))));
         }
         assert!(caps.counts.lock().unwrap().by_source.is_empty());
     }

@@ -42,3 +42,5 @@ pub mod message;
 pub mod resolve;
 pub mod secure;
 pub mod socket;
+pub mod pool;
+pub mod quic;

@@ -254,14 +254,14 @@ fn explain_accept(error: &std::io::Error, verdict: &Verdict) -> Refused {
     }
     let (name, detail) = match tls {
         Some(rustls::Error::PeerIncompatible(why)) => {
-            ("incompatible", format!("the peer offers nothing we accept: {why:?}"))
+            ("incompatible", format!("TLS: the peer offers nothing that is accepted here (TLS 1.3 alone is): {why:?}"))
         }
         Some(rustls::Error::InvalidMessage(why)) => ("not_tls", format!("that is not TLS: {why:?}")),
         Some(rustls::Error::NoApplicationProtocol) => {
             ("no_protocol", "the peer names no protocol of this agent (ALPN)".to_owned())
         }
         Some(rustls::Error::AlertReceived(alert)) => ("alert", format!("the peer ended the handshake: {alert:?}")),
-        Some(other) => ("tls", other.to_string()),
+        Some(other) => ("tls", format!("TLS: {other}")),
         None => ("lost", format!("lost during the handshake: {error}")),
     };
     Refused::Failed(name, Failure::new(Layer::Tls, detail))

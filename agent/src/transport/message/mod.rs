@@ -10,8 +10,8 @@ mod wire;
 use super::frame::{HEADER, Kind, header};
 use crate::reason::Reason;
 pub use values::{
-    Bench, Capabilities, Detail, Features, Hello, Incarnation, LaneRole, MAX_DETAIL, Open, Opened, Purpose, Refused,
-    TraceId, VersionRange, WallTime,
+    Bench, Capabilities, Credit, Detail, Features, Hello, Incarnation, LaneRole, MAX_DETAIL, Open, Opened, Purpose,
+    Refused, TraceId, VersionRange, WallTime,
 };
 
 /// A payload that does not say what its kind must say.
@@ -59,8 +59,8 @@ pub enum Frame {
     Pong(u64, Option<WallTime>),
     /// DATAGRAM.
     Datagram(Vec<u8>),
-    /// CREDIT n: how many bytes of DATA the receiver of this frame may send on the stream, counted from its beginning.
-    Credit(u32, u64),
+    /// CREDIT n.
+    Credit(u32, Credit),
     /// WANT_LANES: how many reverse lanes the sender would like to have.
     WantLanes(u32),
     /// BYE m: the sender serves no stream above m (0: none at all).
@@ -121,7 +121,8 @@ impl Frame {
             Kind::Datagram => Self::Datagram(payload.to_vec()),
             Kind::Credit => {
                 let (n, rest) = stream(kind, payload)?;
-                Self::Credit(n, message::<wire::Credit>(kind, rest)?.limit)
+                let wire::Credit { granted, returned } = message(kind, rest)?;
+                Self::Credit(n, Credit { granted, returned })
             }
             Kind::WantLanes => Self::WantLanes(message::<wire::WantLanes>(kind, payload)?.count),
             Kind::Bye => {
@@ -160,9 +161,9 @@ impl Frame {
             Self::Ping(id) => put(out, &wire::Probe { id: *id, wall_time: None }),
             Self::Pong(id, time) => put(out, &wire::Probe { id: *id, wall_time: time.map(WallTime::micros) }),
             Self::Datagram(payload) => out.extend(payload),
-            Self::Credit(n, limit) => {
+            Self::Credit(n, Credit { granted, returned }) => {
                 out.extend(n.to_be_bytes());
-                put(out, &wire::Credit { limit: *limit });
+                put(out, &wire::Credit { granted: *granted, returned: *returned });
             }
             Self::WantLanes(count) => put(out, &wire::WantLanes { count: *count }),
         }

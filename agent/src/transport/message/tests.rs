@@ -50,7 +50,7 @@ fn frames() -> Vec<Frame> {
         Frame::Pong(1, None),
         Frame::Pong(1, Some(WallTime::from_micros(0))),
         Frame::Datagram(vec![1; 4096]),
-        Frame::Credit(9, u64::MAX),
+        Frame::Credit(9, Credit { granted: u64::MAX, returned: 1 }),
         Frame::WantLanes(0),
         Frame::Bye(0, Reason::Draining),
     ];

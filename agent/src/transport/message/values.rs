@@ -207,14 +207,14 @@ pub struct Open {
     pub client: Option<SocketAddr>,
     /// The connection's name in logs.
     pub trace: TraceId,
-    /// How many bytes the responder may send at first, where streams have credit of their own (QUIC); else 0.
+    /// How many bytes more than [`EARLY_CREDIT`](crate::transport::quic::EARLY_CREDIT) the responder may send, on QUIC.
     pub credit: u64,
 }
 
 /// OPENED: the stream is served.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Opened {
-    /// How many bytes the opener may send, counted from the stream's beginning, where streams have credit; else 0.
+    /// How many bytes more than [`EARLY_CREDIT`](crate::transport::quic::EARLY_CREDIT) the opener may send, on QUIC.
     pub credit: u64,
     /// The target that was reached, for people.
     pub target: Detail,
@@ -227,6 +227,15 @@ pub struct Refused {
     pub reason: Reason,
     /// More of it, for people.
     pub detail: Detail,
+}
+
+/// CREDIT: changes of how many bytes may be sent. Both numbers are differences, so grants and returns may cross.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Credit {
+    /// How many bytes more the receiver of this frame may send.
+    pub granted: u64,
+    /// How many bytes less its sender will send: credit it does not need and gives back.
+    pub returned: u64,
 }
 
 impl From<&Hello> for wire::Hello {

@@ -81,7 +81,9 @@ pub(super) struct Probe {
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Credit {
     #[prost(uint64, tag = "1")]
-    pub(super) limit: u64,
+    pub(super) granted: u64,
+    #[prost(uint64, tag = "2")]
+    pub(super) returned: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -7,7 +7,7 @@ use crate::reason::Reason;
 use crate::transport::frame::{Kind, MAX_DATA};
 use crate::transport::lane::machine::{EARLY_DATA, End, Event, Lane, Lost, MAX_QUEUED, Piece, RESET_ANSWER, Verdict};
 use crate::transport::lane::violation::{NotNow, Violation};
-use crate::transport::message::{Detail, Frame, Opened, Refused, WallTime};
+use crate::transport::message::{Credit, Detail, Frame, Opened, Refused, WallTime};
 
 fn open(n: u32) -> Frame {
     Frame::Open(n, Box::new(open_request()))
@@ -183,7 +183,7 @@ fn every_frame_in_every_state_does_what_the_rules_say() {
         }
         let time = Some(WallTime::from_micros(1));
         assert_eq!(lane(who, at).handle(Frame::Pong(3, time)), Ok(Some(Event::Pong(3, time))));
-        for frame in [Frame::Credit(1, 1), Frame::WantLanes(1)] {
+        for frame in [Frame::Credit(1, Credit::default()), Frame::WantLanes(1)] {
             let kind = frame.kind();
             assert_eq!(lane(who, at).handle(frame), Err(Violation::Unexpected(kind)));
         }

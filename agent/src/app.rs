@@ -1,0 +1,146 @@
+//! The agent as a whole: wires the rooms, starts, drains, stops.
+
+mod backend;
+mod bind;
+mod explain;
+mod lock;
+mod measure;
+mod start;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::admin::scrape::serve_metrics;
+use crate::admin::server::{self, Limits as AdminLimits};
+use crate::host::{Host, Phase};
+use crate::peers::accept;
+use crate::peers::registry::Peers;
+use crate::reason::Reason;
+use crate::services::ingress;
+use crate::transport::caps::{self, Caps};
+
+pub use backend::View;
+pub use bind::{Bound, Listener};
+pub use start::{Plan, StartError, plan};
+
+/// How long connections that were cut may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Runs the agent of the directory that `plan` was read from until it is told to stop; `ready` is called once every
+/// listener has been tried.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<(), StartError> {
+    let Plan { file, snapshot, clock, warnings, source } = plan;
+    let _lock = lock::take(dir)?;
+    // Before anything listens: a signal from here on drains instead of killing.
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+
+    let host = Host::new(snapshot, file.limits, clock, start::incarnation());
+    let ports = bind::own_ports(&host, file.listen.as_deref()).await?;
+    let admin_path = crate::cli::context::admin_socket(dir, file.admin_socket.as_deref());
+    let admin = crate::admin::socket::AdminSocket::bind(&admin_path)?;
+    let metrics = match file.metrics {
+        Some(address) => Some(bind::tcp(address).await.map_err(|source| StartError::Bind {
+            what: "metrics".to_owned(),
+            address,
+            source,
+        })?),
+        None => None,
+    };
+    let bound = bind::services(&host).await;
+
+    let peers = Peers::start(host.clone());
+    let caps = Caps::new(caps::Limits {
+        total: host.limits.handshakes_in_flight,
+        per_source: host.limits.handshakes_in_flight_per_source,
+    });
+    let mut tasks = JoinSet::new();
+    for port in ports.tcp {
+        tasks.spawn(accept::tcp(host.clone(), peers.clone(), port, caps.clone()));
+    }
+    let view = Arc::new(View::new(host.clone(), peers.clone(), source, warnings, bound.describe()));
+    let mut services = JoinSet::new();
+    for (service, listener) in bound.into_listeners() {
+        services.spawn(ingress::listen(host.clone(), peers.clone(), service, listener));
+    }
+    let stopped = {
+        let host = host.clone();
+        move || {
+            let host = host.clone();
+            async move { host.reached(Phase::Cut).await }
+        }
+    };
+    tasks.spawn(server::serve(admin, view.clone(), AdminLimits::default(), stopped()));
+    if let Some(listener) = metrics {
+        tasks.spawn(serve_metrics(listener, host.metrics.clone(), Vec::new(), stopped()));
+    }
+
+    host.phase.send_replace(Phase::Ready);
+    ready(&view);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::warn!("SIGHUP: this version reads its files at start only; restart it to apply changes"),
+            Some(done) = tasks.join_next() => {
+                if let Err(error) = done
+                    && error.is_panic()
+                {
+                    tracing::error!(%error, "a part of the agent has failed; the agent stops so that it can be restarted");
+                    break;
+                }
+            }
+        }
+    }
+    drain(&host, &peers, services, &mut terminate, &mut interrupt).await;
+    Ok(())
+}
+
+/// Stops accepting, lets connections end within the bound, then cuts the rest.
+async fn drain(
+    host: &Arc<Host>,
+    peers: &Arc<Peers>,
+    mut services: JoinSet<()>,
+    terminate: &mut tokio::signal::unix::Signal,
+    interrupt: &mut tokio::signal::unix::Signal,
+) {
+    let bound = host.limits.drain;
+    let open = host.table.len();
+    tracing::info!(connections = open, seconds = bound.as_secs_f64(), "draining");
+    sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+    host.phase.send_replace(Phase::Draining);
+    let deadline = Instant::now() + bound;
+    let finished = async {
+        tokio::join!(peers.drain(bound + LAST_WORDS), async { while services.join_next().await.is_some() {} });
+    };
+    tokio::pin!(finished);
+    tokio::select! {
+        () = &mut finished => {
+            tracing::info!("drained");
+            return host.phase.send_modify(|phase| *phase = Phase::Cut);
+        }
+        () = tokio::time::sleep_until(deadline) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let left = host.table.all();
+    tracing::warn!(
+        connections = left.len(),
+        "connections that did not end in time are cut{}",
+        if Instant::now() < deadline { ", since the agent was told to stop again" } else { "" }
+    );
+    for connection in left {
+        connection.cut(Reason::Draining);
+    }
+    host.phase.send_replace(Phase::Cut);
+    timeout(LAST_WORDS, finished).await.ok();
+}

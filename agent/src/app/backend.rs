@@ -1,0 +1,271 @@
+//! The live agent as the admin API sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use mesh_config::{NodeName, ServiceName};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::start::Source;
+use super::{explain, measure};
+use crate::admin::backend::{Backend, Failure, FailureKind};
+use crate::admin::timestamp::Timestamp;
+use crate::admin::view::{
+    AgentState, Bench, BenchOptions, Certificate, Config, ConfigError, Connection as ConnectionView, ConnectionState,
+    Epochs, Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Service as ServiceView, Status,
+};
+use crate::host::{Host, Phase};
+use crate::peers::peer::Peer;
+use crate::peers::registry::Peers;
+use crate::refusals::Entry;
+use crate::services::table::{Connection, Event, State};
+use crate::transport::message::TraceId;
+use crate::vocabulary::Path;
+
+/// How long one probe of `adit ping` waits.
+const PING: Duration = Duration::from_secs(5);
+/// The pause between two.
+const PING_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the admin API asks.
+pub struct View {
+    pub(super) host: Arc<Host>,
+    pub(super) peers: Arc<Peers>,
+    source: Source,
+    warnings: Vec<String>,
+    services: Vec<ServiceView>,
+    started: Instant,
+}
+
+impl View {
+    pub(super) fn new(
+        host: Arc<Host>,
+        peers: Arc<Peers>,
+        source: Source,
+        warnings: Vec<String>,
+        services: Vec<ServiceView>,
+    ) -> Self {
+        Self { host, peers, source, warnings, services, started: Instant::now() }
+    }
+
+    /// The services of this node as they stood when their listeners were tried.
+    pub fn services(&self) -> &[ServiceView] {
+        &self.services
+    }
+
+    /// A peer by name.
+    pub(super) fn peer(&self, node: &NodeName) -> Result<Arc<Peer>, Failure> {
+        let snapshot = self.host.snapshot.load();
+        if node == snapshot.me() {
+            return Err(Failure::new(FailureKind::Usage, "own_node", format!("`{node}` is this node itself"))
+                .with_hint("name another node: `adit status` lists the peers"));
+        }
+        if snapshot.mesh.node(node.as_str()).is_none() {
+            return Err(Failure::unknown_node(node));
+        }
+        self.peers.peer(node).ok_or_else(|| Failure::new(FailureKind::Unavailable, "draining", "the agent is stopping"))
+    }
+
+    /// The document in force against the one on disk.
+    fn config(&self) -> Config {
+        let snapshot = self.host.snapshot.load();
+        let source = self.source.path.display().to_string();
+        let (on_disk_digest, error) = match mesh_config::load(&self.source.path) {
+            Ok(checked) => (Some(checked.mesh.digest().to_string()), None),
+            Err(problems) => {
+                let digest = mesh_config::read_text(&self.source.path)
+                    .ok()
+                    .map(|t| mesh_config::Digest::of(t.as_bytes()).to_string());
+                let error = problems.into_iter().find(mesh_config::Problem::is_error).map(|p| ConfigError {
+                    file: p.file.clone(),
+                    line: u32::try_from(p.line).ok().filter(|line| *line > 0),
+                    column: u32::try_from(p.column).ok().filter(|column| *column > 0),
+                    message: p.message,
+                });
+                (digest, error)
+            }
+        };
+        Config {
+            source,
+            loaded_digest: snapshot.mesh.digest().to_string(),
+            on_disk_digest,
+            applied_at: Timestamp::from(self.source.applied_at),
+            error,
+        }
+    }
+}
+
+impl Backend for View {
+    async fn status(&self) -> Result<Status, Failure> {
+        let snapshot = self.host.snapshot.load_full();
+        let identity = snapshot.tls.identity();
+        let connections = self.host.table.all();
+        let mut services = self.services.clone();
+        for service in &mut services {
+            let live: Vec<_> = connections.iter().filter(|c| c.service.as_str() == service.name).collect();
+            service.connections = live.len() as u64;
+            // Ended connections are in the metrics, live ones count themselves.
+            let (ended_in, ended_out) = match service.name.parse() {
+                Ok(name) => self.host.metrics.service(&name, service.role).bytes(),
+                Err(_) => (0, 0),
+            };
+            service.bytes_in = ended_in + live.iter().map(|c| c.meter.to_app.load(Relaxed)).sum::<u64>();
+            service.bytes_out = ended_out + live.iter().map(|c| c.meter.to_link.load(Relaxed)).sum::<u64>();
+        }
+        let mut warnings = self.warnings.clone();
+        if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
+            warnings.push(format!("this node's certificate is not valid now, so no new link comes up: {rejection}"));
+        }
+        Ok(Status {
+            node: snapshot.me().to_string(),
+            mesh: snapshot.mesh.name().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: self.started.elapsed().as_secs_f64(),
+            state: match *self.host.phase.borrow() {
+                Phase::Starting => AgentState::Starting,
+                Phase::Ready => AgentState::Ready,
+                Phase::Draining | Phase::Cut => AgentState::Draining,
+            },
+            mesh_version: snapshot.mesh.version().number(),
+            mesh_digest: snapshot.mesh.digest().to_string(),
+            epochs: Epochs {
+                mesh: snapshot.epochs.mesh,
+                identity: snapshot.epochs.identity,
+                trust: snapshot.epochs.trust,
+            },
+            config: self.config(),
+            certificate: Some(Certificate {
+                not_after: Timestamp::from(identity.not_after()),
+                serial: identity.serial().to_owned(),
+                issuer: identity.issuer().to_owned(),
+            }),
+            peers: self.peers.all().iter().map(|peer| peer_view(peer)).collect(),
+            services,
+            connections: connections.len() as u64,
+            refusals: self.host.refusals().into_iter().map(refusal_view).collect(),
+            warnings,
+        })
+    }
+
+    async fn connections(&self) -> Result<Vec<ConnectionView>, Failure> {
+        Ok(self.host.table.all().iter().map(|c| connection_view(c)).collect())
+    }
+
+    async fn follow(&self, out: mpsc::Sender<ConnectionView>) -> Result<(), Failure> {
+        let mut events = self.host.table.follow();
+        for connection in self.host.table.all() {
+            if out.send(connection_view(&connection)).await.is_err() {
+                return Ok(());
+            }
+        }
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = out.closed() => return Ok(()),
+            };
+            let connection = match event {
+                Ok(Event::Opened(connection) | Event::Closed(connection)) => connection,
+                Err(RecvError::Lagged(_)) => return Err(Failure::lagged()),
+                Err(RecvError::Closed) => return Ok(()),
+            };
+            if out.send(connection_view(&connection)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn explain(&self, from: NodeName, service: ServiceName) -> Result<Explain, Failure> {
+        explain::explain(self, from, service).await
+    }
+
+    async fn ping(&self, node: NodeName, count: u32, out: mpsc::Sender<Probe>) -> Result<(), Failure> {
+        let peer = self.peer(&node)?;
+        for seq in 1..=count {
+            if seq > 1 {
+                tokio::time::sleep(PING_PAUSE).await;
+            }
+            let answer = peer.ping(PING).await;
+            let path = peer.status().path;
+            let probe = match answer {
+                Ok(rtt) => Probe { seq, ok: true, rtt: Some(rtt.as_secs_f64()), path, error: None },
+                Err(why) => Probe { seq, ok: false, rtt: None, path, error: Some(why) },
+            };
+            if out.send(probe).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn bench(&self, node: NodeName, options: BenchOptions) -> Result<Bench, Failure> {
+        measure::bench(self, &node, options).await
+    }
+
+    fn metrics(&self) -> String {
+        self.host.metrics.text()
+    }
+}
+
+fn peer_view(peer: &Peer) -> PeerView {
+    let status = peer.status();
+    let lanes = peer.lanes();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    PeerView {
+        node: peer.name().to_string(),
+        state: status.state,
+        path: status.path,
+        via: None,
+        rtt: status.rtt.map(|d| d.as_secs_f64()),
+        skew: status.skew.map(|d| d.as_seconds_f64()),
+        address: status.address.map(|a| a.to_string()),
+        lanes: Lanes { idle: count(lanes.idle), busy: count(lanes.busy) },
+        mesh_version: status.mesh_version,
+        certificate: status.certificate,
+        error: status.error,
+    }
+}
+
+fn connection_view(c: &Connection) -> ConnectionView {
+    ConnectionView {
+        id: c.id,
+        trace: TraceId(c.trace).to_string(),
+        service: c.service.to_string(),
+        from: c.from.to_string(),
+        to: c.to.get().map(ToString::to_string).unwrap_or_default(),
+        client: (!c.client.is_empty()).then(|| c.client.clone()),
+        path: match c.path.get() {
+            Some(&"lane") => Some(Path::Lane),
+            Some(&"quic") => Some(Path::Quic),
+            Some(&"relay") => Some(Path::Relay),
+            _ => None,
+        },
+        opened: Timestamp::from(c.opened),
+        bytes_in: c.meter.to_app.load(Relaxed),
+        bytes_out: c.meter.to_link.load(Relaxed),
+        state: match c.state() {
+            State::Opening => ConnectionState::Opening,
+            State::Open => ConnectionState::Open,
+            State::Closed => ConnectionState::Closed,
+        },
+        reason: None,
+    }
+}
+
+fn refusal_view(entry: Entry) -> RefusalView {
+    RefusalView {
+        at: Timestamp::from(entry.last_at),
+        first: Timestamp::from(entry.first_at),
+        direction: entry.last.direction,
+        peer: entry.last.peer.map(|p| p.to_string()),
+        address: entry.last.address.map(|a| a.to_string()),
+        service: entry.last.service.map(|s| s.to_string()),
+        layer: entry.last.layer,
+        reason: entry.last.reason.to_owned(),
+        detail: entry.last.detail,
+        count: entry.count,
+    }
+}

@@ -1,0 +1,169 @@
+//! From a directory to what an agent starts with: every file read and checked before anything listens.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mesh_config::Problem;
+use time::OffsetDateTime;
+
+use crate::admin::socket::BindError;
+use crate::agent_file::AgentFile;
+use crate::clock::Clock;
+use crate::identity::{CERTIFICATE_FILE, Identity, LoadError, LoadWarning, Rejection, Trust};
+use crate::snapshot::{Epochs, Snapshot};
+use crate::transport::message::Incarnation;
+
+/// The mesh file in the directory.
+pub(super) const MESH_FILE: &str = "mesh.toml";
+/// The agent file in the directory.
+pub(super) const AGENT_FILE: &str = "agent.toml";
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such directory.
+    #[error("{} is not a directory", .0.display())]
+    NoDirectory(PathBuf),
+    /// A document does not check. All problems at once.
+    #[error("the documents do not check")]
+    Documents(Vec<Problem>),
+    /// Key, certificate or trust bundle cannot be used.
+    #[error(transparent)]
+    Identity(#[from] LoadError),
+    /// No peer with the same trust bundle would take this node's certificate.
+    #[error("{}: peers with this host's trust.pem would refuse it: {rejection}", .path.display())]
+    Untrusted {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// The mesh does not have this node.
+    #[error("{}: the mesh `{mesh}` has no node `{node}`, which {} says this host is", .mesh_file.display(), .agent_file.display())]
+    NotAMember {
+        /// This host.
+        node: String,
+        /// The mesh.
+        mesh: String,
+        /// The mesh file.
+        mesh_file: PathBuf,
+        /// The agent file.
+        agent_file: PathBuf,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} for {what}: {source}")]
+    Bind {
+        /// What for.
+        what: String,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The admin socket cannot be opened.
+    #[error(transparent)]
+    Admin(#[from] BindError),
+    /// Another agent runs with this directory.
+    #[error("another agent{} runs with {}", .pid.map(|p| format!(" (pid {p})")).unwrap_or_default(), .dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The other agent.
+        pid: Option<u32>,
+    },
+    /// The state folder cannot be used.
+    #[error("cannot use {}: {source}", .path.display())]
+    State {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signals(io::Error),
+    /// `ADIT_CLOCK_OFFSET` is no number.
+    #[error("ADIT_CLOCK_OFFSET is `{0}`, not a whole number of seconds")]
+    Clock(String),
+}
+
+/// What an agent starts with.
+pub struct Plan {
+    /// The agent file.
+    pub file: AgentFile,
+    /// Mesh, identity, trust.
+    pub snapshot: Snapshot,
+    /// Wall time.
+    pub clock: Clock,
+    /// What an operator should know although the agent starts.
+    pub warnings: Vec<String>,
+    /// Where the mesh document came from.
+    pub source: Source,
+}
+
+/// A mesh document's origin.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// When it was applied.
+    pub applied_at: OffsetDateTime,
+}
+
+/// Reads everything in `dir`.
+///
+/// # Errors
+/// What does not hold, all problems of the documents at once.
+pub fn plan(dir: &Path) -> Result<Plan, StartError> {
+    if !dir.is_dir() {
+        return Err(StartError::NoDirectory(dir.to_owned()));
+    }
+    let clock = Clock::from_environment().map_err(StartError::Clock)?;
+    let now = clock.now();
+    let (agent_path, mesh_path) = (dir.join(AGENT_FILE), dir.join(MESH_FILE));
+    let (file, mesh) = match (AgentFile::load(&agent_path), mesh_config::load(&mesh_path)) {
+        (Ok(file), Ok(mesh)) => (file, mesh),
+        (file, mesh) => {
+            let problems = file.err().into_iter().chain(mesh.err()).flatten().collect();
+            return Err(StartError::Documents(problems));
+        }
+    };
+    let (file, agent_problems) = file;
+    let mut warnings: Vec<_> =
+        agent_problems.iter().chain(&mesh.warnings).map(|p| format!("{}:{}: {}", p.file, p.line, p.message)).collect();
+    let mesh = mesh.mesh;
+    if mesh.node(file.node.as_str()).is_none() {
+        return Err(StartError::NotAMember {
+            node: file.node.to_string(),
+            mesh: mesh.name().to_string(),
+            mesh_file: mesh_path,
+            agent_file: agent_path,
+        });
+    }
+    let (trust, trust_warnings) = Trust::load(dir, now)?;
+    let (identity, identity_warnings) = Identity::load(dir, &file.node, mesh.name(), now)?;
+    let told = |w: &LoadWarning| format!("{w}: {}", w.hint());
+    warnings.extend(trust_warnings.iter().map(told));
+    warnings.extend(identity_warnings.iter().map(told));
+    // A certificate that is merely out of date is a warning: renewal begins from it.
+    if let Err(rejection) = identity.check_against(&trust, now)
+        && identity.valid_at(now).is_ok()
+    {
+        return Err(StartError::Untrusted { path: dir.join(CERTIFICATE_FILE), rejection });
+    }
+    let snapshot = Snapshot::new(Arc::new(mesh), Arc::new(identity), Arc::new(trust), clock, Epochs::FIRST);
+    Ok(Plan { file, snapshot, clock, warnings, source: Source { path: mesh_path, applied_at: now } })
+}
+
+/// A number for this run of the agent.
+pub(super) fn incarnation() -> Incarnation {
+    let mut bytes = [0; 8];
+    // Without randomness the time still tells runs apart.
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        let ticks = Clock::default().now().unix_timestamp_nanos().unsigned_abs();
+        bytes.copy_from_slice(&ticks.to_be_bytes()[8..]);
+    }
+    Incarnation(u64::from_be_bytes(bytes))
+}

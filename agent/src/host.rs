@@ -1,0 +1,115 @@
+//! What the rooms of a running agent share: the snapshot in force, limits, counters, and where refusals are noted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use mesh_config::NodeName;
+use tokio::sync::watch;
+
+use crate::agent_file::Limits;
+use crate::clock::Clock;
+use crate::logging::audit;
+use crate::metrics::Metrics;
+use crate::refusals::{Entry, Recent, Refusal};
+use crate::services::table::Table;
+use crate::snapshot::Snapshot;
+use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
+use crate::transport::resolve::Names;
+
+/// Where the agent is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not every listener has been tried yet.
+    Starting,
+    /// It works.
+    Ready,
+    /// It accepts nothing new and lets connections finish.
+    Draining,
+    /// The time for that is over.
+    Cut,
+}
+
+/// Shared by everything that runs.
+pub struct Host {
+    /// What is in force.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// This agent's limits.
+    pub limits: Limits,
+    /// Wall time.
+    pub clock: Clock,
+    /// This run's number.
+    pub incarnation: Incarnation,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Live application connections.
+    pub table: Arc<Table>,
+    /// DNS.
+    pub names: Names,
+    /// Where the agent is in its life.
+    pub phase: watch::Sender<Phase>,
+    refusals: Mutex<Recent>,
+}
+
+impl Host {
+    /// A host that starts with `snapshot`.
+    pub fn new(snapshot: Snapshot, limits: Limits, clock: Clock, incarnation: Incarnation) -> Arc<Self> {
+        let metrics = Metrics::new();
+        metrics.certificate_expires(snapshot.tls.identity().not_after());
+        metrics.mesh_version(snapshot.mesh.version().number());
+        Arc::new(Self {
+            table: Table::new(limits.connections),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            limits,
+            clock,
+            incarnation,
+            metrics,
+            names: Names::default(),
+            phase: watch::Sender::new(Phase::Starting),
+            refusals: Mutex::default(),
+        })
+    }
+
+    /// This node's name.
+    pub fn me(&self) -> NodeName {
+        self.snapshot.load().me().clone()
+    }
+
+    /// Resolves when the agent has come to `phase` or beyond.
+    pub async fn reached(&self, phase: Phase) {
+        // The sender lives as long as `self`.
+        self.phase.subscribe().wait_for(|now| *now >= phase).await.ok();
+    }
+
+    /// What this node says of itself on a new connection.
+    pub fn hello(&self, role: LaneRole) -> Hello {
+        let snapshot = self.snapshot.load();
+        Hello {
+            versions: VersionRange::OURS,
+            incarnation: self.incarnation,
+            wall_time: WallTime::from(self.clock.now()),
+            mesh: snapshot.mesh.name().clone(),
+            mesh_version: snapshot.mesh.version().number(),
+            mesh_digest: *snapshot.mesh.digest().as_bytes(),
+            role,
+            features: Features::default(),
+            capabilities: Capabilities::default(),
+        }
+    }
+
+    /// Notes a refusal or failure where operators look: metric, audit event, `status` and `explain`.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.metrics.refusal(refusal.layer, refusal.reason);
+        audit::connection_refused(&refusal);
+        self.recent().record(refusal, self.clock.now());
+    }
+
+    /// What was refused lately, newest first.
+    pub fn refusals(&self) -> Vec<Entry> {
+        self.recent().entries()
+    }
+
+    /// The record of refusals, for a closer look.
+    pub fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,8 @@
+mod handshake;
+mod load;
+mod profile;
+mod quic;
+mod refusals;
+mod revocation;
+mod secrets;
+mod support;

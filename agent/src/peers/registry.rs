@@ -1,0 +1,102 @@
+//! All peers of this node, each with its actor.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mesh_config::NodeName;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::actor::Actor;
+use super::peer::{Command, Peer, Status};
+use super::pool::{self, Pool};
+use crate::host::Host;
+
+/// How many commands may wait for an actor.
+const COMMANDS: usize = 64;
+
+#[derive(Default)]
+struct Inner {
+    peers: BTreeMap<NodeName, Arc<Peer>>,
+    actors: JoinSet<()>,
+    draining: bool,
+}
+
+/// The peers.
+pub struct Peers {
+    host: Arc<Host>,
+    inner: Mutex<Inner>,
+}
+
+impl Peers {
+    /// An actor for every node with which this one shares a service. Others get theirs when they come.
+    pub fn start(host: Arc<Host>) -> Arc<Self> {
+        let peers = Arc::new(Self { host: host.clone(), inner: Mutex::default() });
+        let snapshot = host.snapshot.load_full();
+        for name in snapshot.mesh.nodes().keys() {
+            if name != snapshot.me() && snapshot.shares_service_with(name) {
+                peers.peer(name);
+            }
+        }
+        peers
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer called `name`, a node of the mesh. `None` while the agent stops, or for this node itself.
+    pub fn peer(&self, name: &NodeName) -> Option<Arc<Peer>> {
+        let snapshot = self.host.snapshot.load();
+        let mut inner = self.inner();
+        if let Some(peer) = inner.peers.get(name) {
+            return Some(peer.clone());
+        }
+        if inner.draining || name == snapshot.me() || snapshot.mesh.node(name.as_str()).is_none() {
+            return None;
+        }
+        let wanted = snapshot.reaches(name);
+        let limits = pool::Limits {
+            warm: if wanted { self.host.limits.lanes_warm } else { 0 },
+            most: self.host.limits.lanes_per_peer,
+        };
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let peer = Arc::new(Peer {
+            name: name.clone(),
+            pool: Pool::new(limits),
+            status: watch::Sender::new(Status::IDLE),
+            commands,
+            ended: watch::Sender::new(None),
+        });
+        inner.peers.insert(name.clone(), peer.clone());
+        // Different for every peer and every run, so that dials do not fall together.
+        let seed = name.as_str().bytes().fold(self.host.incarnation.0, |seed, b| seed.rotate_left(7) ^ u64::from(b));
+        let actor = Actor::new(self.host.clone(), peer.clone(), queue, wanted, seed);
+        inner.actors.spawn(actor.run());
+        Some(peer)
+    }
+
+    /// All peers that have an actor, by name.
+    pub fn all(&self) -> Vec<Arc<Peer>> {
+        self.inner().peers.values().cloned().collect()
+    }
+
+    /// Says goodbye to all peers and waits until their streams have ended, `limit` at most.
+    pub async fn drain(&self, limit: Duration) {
+        let (peers, mut actors) = {
+            let mut inner = self.inner();
+            inner.draining = true;
+            (inner.peers.values().cloned().collect::<Vec<_>>(), std::mem::take(&mut inner.actors))
+        };
+        let all = async {
+            for peer in peers {
+                peer.tell(Command::Drain).await;
+            }
+            while actors.join_next().await.is_some() {}
+        };
+        // What has not ended by then is cut when the actors are dropped.
+        timeout(limit, all).await.ok();
+    }
+}

@@ -1,0 +1,214 @@
+//! Mesh to application: what the offering agent does with a stream that a peer opens.
+
+use std::future::poll_fn;
+
+use mesh_config::{ServiceName, Target};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::authz::{self, Permit};
+use super::bench;
+use super::live::{self, Live};
+use super::table::{Opening, client_text};
+use crate::host::Host;
+use crate::identity::VerifiedPeer;
+use crate::reason::Reason;
+use crate::refusals::{Layer, Refusal};
+use crate::splice::{Broken, Carrier};
+use crate::transport::connect;
+use crate::transport::failure::Failure;
+use crate::transport::message::{Bench, Open, Purpose};
+use crate::vocabulary::{Direction, Path, Role};
+
+/// A stream that waits for this side's answer.
+pub trait Answer: Carrier {
+    /// Serves it; `target` is told to the peer.
+    ///
+    /// # Errors
+    /// If it was cut in the meantime.
+    fn accept(&mut self, target: &str) -> Result<(), Broken>;
+
+    /// Does not serve it.
+    ///
+    /// # Errors
+    /// If it was cut in the meantime.
+    fn refuse(&mut self, reason: Reason, detail: &str) -> Result<(), Broken>;
+}
+
+/// Serves one stream of a proven peer until this side is through with it. The caller settles the stream. `ended` resolves
+/// when what the stream runs over is known to be lost.
+pub async fn serve<S: Answer>(
+    host: &Host,
+    peer: &VerifiedPeer,
+    path: Path,
+    open: Open,
+    stream: &mut S,
+    ended: impl Future<Output = ()>,
+) {
+    let refused = match &open.purpose {
+        Purpose::Service(name) => service(host, peer, path, name, &open, stream, ended).await,
+        Purpose::Probe(name) => probe(host, peer, name, stream).await,
+        Purpose::Bench(mode) => measure(host, peer, *mode, stream).await,
+    };
+    if let Err(refused) = refused {
+        host.refuse(Refusal {
+            direction: Direction::In,
+            peer: Some(peer.node().clone()),
+            address: open.client,
+            service: refused.service,
+            layer: refused.layer,
+            reason: refused.reason.name(),
+            detail: refused.detail,
+        });
+        // What the peer is told says no more than it may know.
+        let told = if refused.layer == Layer::Permit { String::new() } else { refused.told };
+        stream.refuse(refused.reason, &told).ok();
+        poll_fn(|cx| stream.poll_flush(cx)).await.ok();
+    }
+}
+
+struct Refused {
+    service: Option<ServiceName>,
+    layer: Layer,
+    reason: Reason,
+    detail: String,
+    told: String,
+}
+
+fn permit(host: &Host, peer: &VerifiedPeer, name: &ServiceName) -> Result<Permit, Refused> {
+    let snapshot = host.snapshot.load();
+    authz::permit(&snapshot.mesh, snapshot.me(), peer, name).map_err(|denied| Refused {
+        service: denied.service().cloned(),
+        layer: Layer::Permit,
+        reason: Reason::NotPermitted,
+        detail: denied.to_string(),
+        told: String::new(),
+    })
+}
+
+async fn service<S: Answer>(
+    host: &Host,
+    peer: &VerifiedPeer,
+    path: Path,
+    name: &ServiceName,
+    open: &Open,
+    stream: &mut S,
+    ended: impl Future<Output = ()>,
+) -> Result<(), Refused> {
+    let permit = permit(host, peer, name)?;
+    let client = client_text(open.client);
+    let opening = Opening {
+        service: name.clone(),
+        from: peer.node().clone(),
+        to: Some(host.me()),
+        client,
+        trace: open.trace.0,
+        at: host.clock.now(),
+    };
+    let (entry, cut) = host.table.insert(opening).map_err(|full| Refused {
+        service: Some(name.clone()),
+        layer: Layer::Limit,
+        reason: Reason::Limit,
+        detail: full.to_string(),
+        told: String::new(),
+    })?;
+    // Nobody has set it before.
+    entry.path.set(path.name()).ok();
+    let app = reach(host, &permit, stream).await?;
+    if stream.accept(&permit.target().to_string()).is_err() {
+        // Cut in the meantime: the target sees the connection end.
+        return Ok(());
+    }
+    let live = Live::begin(host, &entry, Role::Offer);
+    live::run(host, &entry, live, &app, stream, live::cut(cut, ended)).await;
+    Ok(())
+}
+
+/// Connects to the target, unless the peer goes away before it answers.
+async fn reach<S: Answer>(host: &Host, permit: &Permit, stream: &mut S) -> Result<TcpStream, Refused> {
+    let refused = |reason: Reason, detail: String| Refused {
+        service: Some(permit.service().clone()),
+        layer: Layer::Target,
+        reason,
+        told: detail.clone(),
+        detail,
+    };
+    let deadline = Instant::now() + host.limits.connect;
+    let gone = poll_fn(|cx| stream.poll_lost(cx));
+    tokio::select! {
+        connected = connect_target(host, permit.target(), deadline) => connected.map_err(|failure| {
+            let reason = match failure.layer {
+                Layer::Refused => Reason::TargetRefused,
+                Layer::Silent => Reason::TargetTimeout,
+                _ => Reason::TargetUnreachable,
+            };
+            refused(reason, format!("target {}: {failure}", permit.target()))
+        }),
+        broken = gone => Err(refused(Reason::LinkLost, broken.to_string())),
+    }
+}
+
+/// Whether the target answers now.
+///
+/// # Errors
+/// Why not.
+pub async fn check_target(host: &Host, target: &Target) -> Result<(), Failure> {
+    connect_target(host, target, Instant::now() + host.limits.connect).await.map(drop)
+}
+
+async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Result<TcpStream, Failure> {
+    let address = match target {
+        Target::Address(address) => address,
+        Target::Unix(_) => return Err(Failure::new(Layer::Target, "unix: targets are not supported yet")),
+    };
+    let addresses = match timeout_at(deadline, host.names.resolve(address)).await {
+        Ok(found) => found?,
+        Err(_) => return Err(Failure::new(Layer::Resolve, "no DNS server answered in time")),
+    };
+    let (stream, _) = connect::connect(&addresses, deadline, host.limits.keepalive).await?;
+    Ok(stream)
+}
+
+/// Checks permit and target as [`service`] would, answers, and ends the stream.
+async fn probe<S: Answer>(host: &Host, peer: &VerifiedPeer, name: &ServiceName, stream: &mut S) -> Result<(), Refused> {
+    let permit = permit(host, peer, name)?;
+    drop(reach(host, &permit, stream).await?);
+    if stream.accept(&format!("{} (allowed by `{}`)", permit.target(), permit.rule())).is_ok() {
+        stream.finish();
+        wind_up(stream).await;
+    }
+    Ok(())
+}
+
+/// Reads to the end of a stream on which this side has finished.
+async fn wind_up<S: Carrier>(stream: &mut S) {
+    use crate::splice::Received;
+    loop {
+        match bench::receive(stream).await {
+            Ok(Received::Data) => {
+                let len = stream.chunk().len();
+                stream.consume(len);
+            }
+            Ok(Received::Fin | Received::Reset(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// The measuring service: open to nodes with which this one shares a permitted service.
+async fn measure<S: Answer>(host: &Host, peer: &VerifiedPeer, mode: Bench, stream: &mut S) -> Result<(), Refused> {
+    let snapshot = host.snapshot.load_full();
+    if !snapshot.shares_service_with(peer.node()) {
+        return Err(Refused {
+            service: None,
+            layer: Layer::Permit,
+            reason: Reason::NotPermitted,
+            detail: format!("no service joins `{}` and this node, so it may not measure either", peer.node()),
+            told: String::new(),
+        });
+    }
+    if stream.accept("bench").is_ok() {
+        // How it ends is the opener's to report.
+        bench::serve(stream, mode).await.ok();
+    }
+    Ok(())
+}

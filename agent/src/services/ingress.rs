@@ -1,0 +1,204 @@
+//! Application to mesh: the listeners for services that this node reaches, and what becomes of each connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_config::ServiceName;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::live::{self, Live};
+use super::table::{Entry, Opening};
+use crate::host::{Host, Phase};
+use crate::peers::peer::{NoStream, Peer};
+use crate::peers::registry::Peers;
+use crate::reason::Reason;
+use crate::refusals::{Layer, Refusal};
+use crate::splice::End;
+use crate::transport::connect::{is_exhausted, tune};
+use crate::transport::message::{Open, Purpose, Refused, TraceId};
+use crate::vocabulary::{Direction, Role};
+
+/// How long to wait when the process has run out of descriptors or memory.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// Accepts applications of one service until the agent drains, then lets their connections end.
+pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, listener: TcpListener) {
+    let mut sessions = JoinSet::new();
+    {
+        let draining = host.reached(Phase::Draining);
+        tokio::pin!(draining);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((app, client)) => {
+                        let (host, peers, service) = (host.clone(), peers.clone(), service.clone());
+                        sessions.spawn(async move { session(&host, &peers, service, app, client).await });
+                    }
+                    Err(error) if is_exhausted(&error) => {
+                        note(&host, None, &service, None, Layer::Limit, "exhausted", error.to_string());
+                        sleep(EXHAUSTED).await;
+                    }
+                    // The application has gone before it was accepted.
+                    Err(_) => {}
+                },
+                Some(_) = sessions.join_next() => {}
+                () = &mut draining => break,
+            }
+        }
+    }
+    drop(listener);
+    while sessions.join_next().await.is_some() {}
+}
+
+/// One application's connection, from accept to end.
+async fn session(host: &Host, peers: &Peers, service: ServiceName, app: TcpStream, client: SocketAddr) {
+    tune(&app, host.limits.keepalive);
+    let trace = new_trace();
+    let opening = Opening {
+        service: service.clone(),
+        from: host.me(),
+        to: None,
+        client: client.to_string(),
+        trace,
+        at: host.clock.now(),
+    };
+    let (entry, cut) = match host.table.insert(opening) {
+        Ok(inserted) => inserted,
+        Err(full) => {
+            app.set_zero_linger().ok();
+            return note(host, None, &service, Some(client), Layer::Limit, Reason::Limit.name(), full.to_string());
+        }
+    };
+    if let Err(failed) = carry(host, peers, &entry, cut, &app, client).await {
+        // Whatever is wrong, the application is told at once, by a RST.
+        app.set_zero_linger().ok();
+        let to = entry.to.get().cloned();
+        note(host, to, &service, Some(client), failed.layer, failed.reason.name(), failed.detail);
+    }
+}
+
+struct Failed {
+    layer: Layer,
+    reason: Reason,
+    detail: String,
+}
+
+impl From<NoStream> for Failed {
+    fn from(no: NoStream) -> Self {
+        Self { layer: Layer::NoRoute, reason: no.reason, detail: no.detail }
+    }
+}
+
+impl From<&Refused> for Failed {
+    fn from(refused: &Refused) -> Self {
+        let layer = match refused.reason {
+            Reason::NotPermitted => Layer::Permit,
+            Reason::Limit | Reason::Draining => Layer::Limit,
+            _ => Layer::Target,
+        };
+        let detail = match refused.detail.as_str() {
+            "" => refused.reason.text().to_owned(),
+            told => told.to_owned(),
+        };
+        Self { layer, reason: refused.reason, detail }
+    }
+}
+
+async fn carry(
+    host: &Host,
+    peers: &Peers,
+    entry: &Entry,
+    cut: oneshot::Receiver<Reason>,
+    app: &TcpStream,
+    client: SocketAddr,
+) -> Result<(), Failed> {
+    let started = Instant::now();
+    let deadline = started + host.limits.connect;
+    let peer = choose(host, peers, &entry.service)?;
+    // Set once: this is the only place.
+    entry.to.set(peer.name().clone()).ok();
+    let open = Open {
+        purpose: Purpose::Service(entry.service.clone()),
+        relay: None,
+        client: Some(client),
+        trace: TraceId(entry.trace),
+        credit: 0,
+    };
+    let mut stream = tokio::select! {
+        stream = peer.open(open, deadline) => stream?,
+        error = crate::splice::reset_of(app) => {
+            tracing::debug!(%error, %client, "the application left before a stream was ready");
+            return Ok(());
+        }
+    };
+    entry.path.set(stream.path().name()).ok();
+    let mut cut = std::pin::pin!(live::cut(cut, peer.run_ended(stream.incarnation())));
+    let live = Live::begin(host, entry, Role::Reach);
+    let end = live::run_moving(host, entry, live, app, &mut stream, cut.as_mut(), (&peer, deadline)).await;
+    if matches!(stream.answer(), Some(Ok(_))) {
+        host.metrics.connected(started.elapsed());
+    }
+    let refused = stream.answer().and_then(|answer| answer.as_ref().err()).map(Failed::from);
+    match (refused, end) {
+        (Some(failed), End::Far(_)) => {
+            stream.give_back().await;
+            Err(failed)
+        }
+        (_, End::Moved) => {
+            let detail = format!("`{}` is stopping and no other lane to it was ready", peer.name());
+            Err(Failed { layer: Layer::Limit, reason: Reason::Draining, detail })
+        }
+        (_, End::Lost(broken)) => {
+            tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
+            Ok(())
+        }
+        _ => {
+            stream.give_back().await;
+            Ok(())
+        }
+    }
+}
+
+/// The offering node to use: the first in the order of the mesh file whose link is up, else the first.
+fn choose(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Arc<Peer>, Failed> {
+    let snapshot = host.snapshot.load();
+    let offering = snapshot.mesh.service(service.as_str()).map(|s| s.on()).unwrap_or_default();
+    let known: Vec<_> = offering.iter().filter_map(|name| peers.peer(name)).collect();
+    known.iter().find(|p| p.is_up()).or(known.first()).cloned().ok_or_else(|| Failed {
+        layer: Layer::NoRoute,
+        reason: Reason::NoPath,
+        detail: format!("no node of the mesh offers `{service}`"),
+    })
+}
+
+fn note(
+    host: &Host,
+    peer: Option<mesh_config::NodeName>,
+    service: &ServiceName,
+    client: Option<SocketAddr>,
+    layer: Layer,
+    reason: &'static str,
+    detail: String,
+) {
+    host.refuse(Refusal {
+        direction: Direction::Out,
+        peer,
+        address: client,
+        service: Some(service.clone()),
+        layer,
+        reason,
+        detail,
+    });
+}
+
+/// A name for a connection in the logs of both agents.
+pub fn new_trace() -> [u8; 16] {
+    let mut trace = [0; 16];
+    // Without randomness the name is zero, which is only harder to look up.
+    aws_lc_rs::rand::fill(&mut trace).ok();
+    trace
+}

@@ -1,0 +1,104 @@
+//! Every byte arrives, whichever way the link runs.
+
+use adit_tests::load::{Server, blast, many, round_trip};
+use adit_tests::mesh::SOON;
+use adit_tests::suite::Test;
+use adit_tests::wait::eventually;
+use adit_tests::{Agent, Mesh};
+use anyhow::{Result, ensure};
+use netsim::{Answer, Traffic};
+
+const GIB: u64 = 1 << 30;
+
+/// A way for a link to run.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    name: &'static str,
+    transport: &'static str,
+    blocked: Option<Traffic>,
+    path: &'static str,
+}
+
+const WAYS: [Way; 4] = [
+    Way { name: "lanes", transport: "auto", blocked: None, path: "lane" },
+    Way { name: "quic", transport: "quic", blocked: None, path: "quic" },
+    Way { name: "lanes_with_udp_blocked", transport: "tls", blocked: Some(Traffic::Udp), path: "lane" },
+    Way { name: "quic_because_tcp_is_blocked", transport: "auto", blocked: Some(Traffic::Tcp), path: "quic" },
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for way in WAYS {
+        let name = way.name;
+        tests.push(Test::in_namespaces(format!("a_gibibyte_crosses_each_way_at_once_over_{name}"), move || {
+            gibibyte(way)
+        }));
+        tests
+            .push(Test::in_namespaces(format!("two_thousand_connections_at_once_over_{name}"), move || thousands(way)));
+    }
+    for transport in ["tls", "quic"] {
+        tests.push(Test::new(format!("single_bytes_are_not_held_back_over_{transport}"), move || {
+            single_bytes(transport)
+        }));
+        tests.push(Test::new(format!("connections_one_after_another_keep_apart_over_{transport}"), move || {
+            one_after_another(transport)
+        }));
+    }
+    tests
+}
+
+fn linked(way: Way) -> Result<(Mesh, Agent, Agent)> {
+    let mesh = Mesh::pair(way.transport).in_namespaces().build()?;
+    mesh.block_everywhere(way.blocked.as_slice(), Answer::Silence)?;
+    let (alpha, beta, path) = mesh.start_pair()?;
+    ensure!(path == way.path, "the link runs by {path}, not by {}", way.path);
+    Ok((mesh, alpha, beta))
+}
+
+fn gibibyte(way: Way) -> Result<()> {
+    let (mesh, alpha, beta) = linked(way)?;
+    let server = mesh.serve("app", "alpha")?;
+    blast(&mesh, &server, GIB)?;
+    for agent in [&alpha, &beta] {
+        let resident = agent.usage()?.resident;
+        ensure!(resident < 256 << 20, "{} holds {} MiB", agent.name(), resident >> 20);
+    }
+    Ok(())
+}
+
+fn thousands(way: Way) -> Result<()> {
+    let (mesh, alpha, _beta) = linked(way)?;
+    let _server = Server::echo(&mesh.place("alpha"), mesh.target("app", "alpha"))?;
+    many::echoes(&mesh.place("beta"), mesh.listener("app", "beta"), 2000, 64 * 1024)?;
+    eventually("no connection is left", SOON, || {
+        let left = alpha.status()?["connections"].clone();
+        ensure!(left == 0, "{left} are left");
+        Ok(())
+    })
+}
+
+fn single_bytes(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let _agents = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    (0..=255).try_for_each(|byte| round_trip(&client, &served, &[byte], SOON))
+}
+
+/// A lane carries many connections in turn: what one left unread must not reach the next.
+fn one_after_another(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let _agents = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    for number in 0..200_u32 {
+        let (client, served) = mesh.joined(&server)?;
+        round_trip(&client, &served, &number.to_be_bytes(), SOON)?;
+        match number % 4 {
+            0 => adit_tests::load::abort(client)?,
+            1 => adit_tests::load::abort(served)?,
+            2 => std::io::Write::write_all(&mut &client, &[0xee; 3000])?,
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! A connection whose link is lost ends by a reset at the applications, never by an end of file.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adit_tests::suite::Test;
+use adit_tests::{Mesh, tests};
+use anyhow::{Context as _, Result, bail, ensure};
+use netsim::{Answer, Traffic};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A dead agent's sockets are closed by its kernel, which the other side sees at once.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// A silent cut has to be concluded from silence.
+const CONCLUDED: Duration = Duration::from_secs(60);
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = tests![in_namespaces: a_lane_reset_in_mid_stream_is_a_reset_at_both_applications];
+    for transport in ["tls", "quic"] {
+        tests.push(Test::in_namespaces(
+            format!("a_link_cut_in_mid_stream_is_a_reset_at_both_applications_over_{transport}"),
+            move || cut(transport),
+        ));
+        for killed in ["alpha", "beta"] {
+            tests.push(Test::new(
+                format!("a_stream_of_{killed}_killed_is_a_reset_at_the_other_application_over_{transport}"),
+                move || killed_agent(transport, killed),
+            ));
+        }
+    }
+    tests
+}
+
+/// Sends and receives as fast as it goes until the connection ends. It has to end by a reset, never by an end of file.
+///
+/// One thread does both, reading first: the kernel tells a reset to one call alone, and to those after it an end of file.
+fn flow_until_reset(mut stream: &TcpStream, bound: Duration) -> Result<()> {
+    stream.set_nonblocking(true)?;
+    let (mut buffer, piece, start) = (vec![0; 64 * 1024], vec![0x42; 16 * 1024], Instant::now());
+    let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let mut received = 0_u64;
+    loop {
+        let outcome = match stream.read(&mut buffer) {
+            Ok(0) => bail!("an end of file instead of a reset, after {received} bytes"),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => stream.write(&piece),
+            read => read.inspect(|&n| received += n as u64),
+        };
+        match outcome {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => {
+                ensure!(received > 0, "nothing was received before the reset");
+                return Ok(());
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(&stream, PollFlags::IN | PollFlags::OUT)], Some(&wait))?;
+            }
+            Err(e) => return Err(e).context("a reset was expected"),
+        }
+        ensure!(start.elapsed() < bound, "no end after {bound:?}, {received} bytes");
+    }
+}
+
+/// Lets bytes flow both ways through `client` and `served`, does `harm` in the midst, and expects a reset at both.
+fn both_reset(
+    client: &TcpStream,
+    served: &TcpStream,
+    bound: Duration,
+    harm: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let ends = [("client", client), ("server", served)]
+            .map(|(name, stream)| (name, scope.spawn(move || flow_until_reset(stream, bound))));
+        // Long enough for every buffer on the way to be in use.
+        thread::sleep(Duration::from_millis(300));
+        let harmed = harm();
+        for (name, end) in ends {
+            let outcome = end.join().unwrap_or_else(|_| bail!("the flow panicked"));
+            outcome.map_err(|e| e.context(format!("at the {name}")))?;
+        }
+        harmed
+    })
+}
+
+/// A middlebox that forgets its state for a moment answers for alpha with resets; when it is over, beta's kernel does the
+/// same to the segments of a lane that it has closed.
+fn a_lane_reset_in_mid_stream_is_a_reset_at_both_applications() -> Result<()> {
+    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let (_alpha, _beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    both_reset(&client, &served, CONCLUDED, || {
+        mesh.block("alpha", &[Traffic::Tcp], Answer::Rejection)?;
+        thread::sleep(Duration::from_millis(500));
+        mesh.block("alpha", &[], Answer::Silence)
+    })
+}
+
+fn cut(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).in_namespaces().build()?;
+    let (_alpha, _beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    both_reset(&client, &served, CONCLUDED, || mesh.block_everywhere(&[Traffic::All], Answer::Silence))
+}
+
+fn killed_agent(transport: &str, killed: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let (mut alpha, mut beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    let (survivor, agent) = if killed == "alpha" { (&client, &mut alpha) } else { (&served, &mut beta) };
+    let bound = if transport == "tls" { AT_ONCE } else { CONCLUDED };
+    let other = if killed == "alpha" { &served } else { &client };
+    thread::scope(|scope| {
+        let flow = scope.spawn(|| flow_until_reset(survivor, bound));
+        // The other end is the dead agent's own application: how its kernel ends that connection is not judged.
+        scope.spawn(|| flow_until_reset(other, bound));
+        thread::sleep(Duration::from_millis(300));
+        agent.kill()?;
+        let start = Instant::now();
+        let outcome = flow.join().unwrap_or_else(|_| bail!("the flow panicked"));
+        ensure!(start.elapsed() < bound, "only after {:?}", start.elapsed());
+        outcome
+    })
+}

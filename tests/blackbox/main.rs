@@ -1,0 +1,38 @@
+//! Black-box tests: the real `adit` binary, started as a user starts it.
+//!
+//! `cargo test --release -p adit-tests --test blackbox [FILTER]`, after `cargo build --release`. `ADIT_BIN` names another
+//! binary. `ADIT_TEST_KEEP` keeps the directories of the tests. What needs network namespaces is skipped, and says so,
+//! where there are none.
+
+mod closing;
+mod data;
+mod directories;
+mod evidence;
+mod limits;
+mod loss;
+mod operate;
+mod paths;
+mod refusals;
+mod restart;
+mod stalls;
+mod strangers;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    adit_tests::suite::prepare();
+    let groups = [
+        data::tests(),
+        paths::tests(),
+        loss::tests(),
+        stalls::tests(),
+        refusals::tests(),
+        strangers::tests(),
+        restart::tests(),
+        closing::tests(),
+        limits::tests(),
+        operate::tests(),
+        directories::tests(),
+    ];
+    adit_tests::suite::run(groups.into_iter().flatten().collect())
+}

@@ -1,0 +1,125 @@
+//! Which way a link runs, and what is said when there is none.
+
+use std::time::{Duration, Instant};
+
+use adit_tests::load::{Ending, blast, ending};
+use adit_tests::mesh::SOON;
+use adit_tests::suite::Test;
+use adit_tests::wait::eventually;
+use adit_tests::{Agent, Mesh, tests};
+use anyhow::{Context as _, Result, ensure};
+use netsim::{Answer, Traffic};
+
+const BOTH: [Traffic; 2] = [Traffic::Tcp, Traffic::Udp];
+/// The connect limit's default, and time to tell the application.
+const CONNECT_LIMIT: Duration = Duration::from_secs(14);
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![in_namespaces:
+        auto_takes_lanes_where_udp_is_blocked,
+        auto_takes_quic_where_tcp_is_rejected,
+        quic_works_whole_with_tcp_blocked,
+        tls_does_not_fall_back_to_quic,
+        both_blocked_is_told_and_heals,
+        both_rejected_is_told_apart_from_blocked,
+        links_run_over_ipv4_with_three_hosts_on_a_switch,
+    ]
+}
+
+fn takes(transport: &str, blocked: Traffic, answer: Answer, path: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).in_namespaces().build()?;
+    // Where rejections shall reach beta, its own firewall must not keep them out.
+    mesh.block("alpha", &[blocked], answer)?;
+    if answer == Answer::Silence {
+        mesh.block("beta", &[blocked], answer)?;
+    }
+    let (_alpha, _beta, taken) = mesh.start_pair()?;
+    ensure!(taken == path, "it runs by {taken}");
+    let server = mesh.serve("app", "alpha")?;
+    blast(&mesh, &server, 16 << 20)
+}
+
+fn auto_takes_lanes_where_udp_is_blocked() -> Result<()> {
+    takes("auto", Traffic::Udp, Answer::Silence, "lane")
+}
+
+fn auto_takes_quic_where_tcp_is_rejected() -> Result<()> {
+    takes("auto", Traffic::Tcp, Answer::Rejection, "quic")
+}
+
+fn quic_works_whole_with_tcp_blocked() -> Result<()> {
+    takes("quic", Traffic::Tcp, Answer::Silence, "quic")
+}
+
+fn tls_does_not_fall_back_to_quic() -> Result<()> {
+    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    mesh.block_everywhere(&[Traffic::Tcp], Answer::Silence)?;
+    let (_alpha, beta) = (mesh.start("alpha")?, mesh.start("beta")?);
+    let client = mesh.reach("app", "beta")?;
+    let end = ending(&client, CONNECT_LIMIT)?;
+    ensure!(end == Ending::Reset(0), "{end:?}");
+    ensure!(beta.peer("alpha")?["state"] != "up");
+    Ok(())
+}
+
+/// Waits until beta says that alpha cannot be reached, and returns how it says it.
+fn told(beta: &Agent) -> Result<String> {
+    eventually("the lost peer is told", CONNECT_LIMIT, || {
+        let peer = beta.peer("alpha")?;
+        ensure!(peer["state"] != "up", "{peer}");
+        Ok(peer["error"].as_str().with_context(|| format!("no error in {peer}"))?.to_owned())
+    })
+}
+
+fn explains(beta: &Agent) -> Result<()> {
+    let explained = beta.explain("beta", "app")?;
+    let steps = explained["steps"].as_array().with_context(|| format!("no steps in {explained}"))?;
+    ensure!(steps.iter().any(|s| s["ok"] == false), "every step is well: {explained}");
+    Ok(())
+}
+
+fn both_blocked_is_told_and_heals() -> Result<()> {
+    let mesh = Mesh::pair("auto").in_namespaces().build()?;
+    mesh.block_everywhere(&BOTH, Answer::Silence)?;
+    let (_alpha, beta) = (mesh.start("alpha")?, mesh.start("beta")?);
+    let server = mesh.serve("app", "alpha")?;
+    let error = told(&beta)?;
+    ensure!(error.contains("no answer"), "it should say that nothing comes back: {error}");
+    explains(&beta)?;
+    let client = mesh.reach("app", "beta")?;
+    let end = ending(&client, CONNECT_LIMIT)?;
+    ensure!(end == Ending::Reset(0), "the application should be reset, not {end:?}");
+    mesh.block_everywhere(&[], Answer::Silence)?;
+    let healed = Instant::now();
+    let (client, served) = mesh.joined(&server)?;
+    adit_tests::load::round_trip(&client, &served, b"back", SOON)?;
+    ensure!(healed.elapsed() < Duration::from_secs(4), "back only after {:?}", healed.elapsed());
+    Ok(())
+}
+
+fn both_rejected_is_told_apart_from_blocked() -> Result<()> {
+    let mesh = Mesh::pair("auto").in_namespaces().build()?;
+    // At alpha alone: beta's own firewall would keep out the resets that tell it.
+    mesh.block("alpha", &BOTH, Answer::Rejection)?;
+    let (_alpha, beta) = (mesh.start("alpha")?, mesh.start("beta")?);
+    let error = told(&beta)?;
+    ensure!(error.contains("refused"), "it should say that the port is refused: {error}");
+    explains(&beta)
+}
+
+fn links_run_over_ipv4_with_three_hosts_on_a_switch() -> Result<()> {
+    let mesh = Mesh::builder(&["alpha", "beta", "gamma"])
+        .service(adit_tests::Service::new("app", &["alpha"], &["beta", "gamma"]))
+        .in_namespaces()
+        .build()?;
+    let (_alpha, _beta, _path) = mesh.start_pair()?;
+    let gamma = mesh.start("gamma")?;
+    gamma.wait_for_link("alpha")?;
+    let server = mesh.serve("app", "alpha")?;
+    for node in ["beta", "gamma"] {
+        let client = mesh.reach("app", node)?;
+        let served = adit_tests::wait::accept(&server, SOON)?;
+        adit_tests::load::round_trip(&client, &served, node.as_bytes(), SOON)?;
+    }
+    Ok(())
+}

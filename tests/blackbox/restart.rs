@@ -1,0 +1,107 @@
+//! An agent that dies and comes back: its peers use it again at once and have lost nothing of their own.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adit_tests::load::{Server, round_trip};
+use adit_tests::mesh::SOON;
+use adit_tests::suite::Test;
+use adit_tests::usage::Usage;
+use adit_tests::{Agent, Mesh, eventually};
+use anyhow::{Context as _, Result, ensure};
+
+/// From the start of the new process until an application's bytes go through.
+const BACK: Duration = Duration::from_secs(2);
+const ROUNDS: u32 = 6;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for transport in ["tls", "quic"] {
+        for killed in ["alpha", "beta"] {
+            tests.push(Test::new(
+                format!("new_connections_work_soon_after_{killed}_was_killed_and_nothing_leaks_over_{transport}"),
+                move || killed_and_restarted(transport, killed),
+            ));
+        }
+        tests.push(Test::new(format!("closed_connections_leave_nothing_behind_over_{transport}"), move || {
+            nothing_left(transport)
+        }));
+    }
+    tests
+}
+
+fn killed_and_restarted(transport: &str, killed: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let (mut alpha, mut beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let mut settled: Option<Usage> = None;
+    for round in 0..ROUNDS {
+        // Connections that are open when it dies.
+        let open = (0..20).map(|_| mesh.joined(&server)).collect::<Result<Vec<_>>>()?;
+        let (victim, survivor) = if killed == "alpha" { (&mut alpha, &beta) } else { (&mut beta, &alpha) };
+        victim.kill()?;
+        drop(open);
+        let start = Instant::now();
+        victim.spawn()?;
+        works_again(&mesh, &server, start).with_context(|| format!("round {round}"))?;
+        // The first round is warm-up: pools and allocators have grown to what they need.
+        match settled {
+            None => settled = Some(calm(survivor)?),
+            Some(before) => no_more_than(survivor, before).with_context(|| format!("round {round}"))?,
+        }
+    }
+    alpha.ensure_running()?;
+    beta.ensure_running()
+}
+
+/// Tries until bytes go through. A try may be refused while nobody listens yet, or be reset while the new process has no
+/// link yet.
+fn works_again(mesh: &Mesh, server: &std::net::TcpListener, start: Instant) -> Result<()> {
+    eventually("a new connection works", BACK * 3, || {
+        let client = mesh.reach("app", "beta")?;
+        let served = adit_tests::wait::accept(server, Duration::from_millis(500))?;
+        round_trip(&client, &served, b"back", Duration::from_millis(500))
+    })?;
+    ensure!(start.elapsed() <= BACK, "only {:?} after the restart", start.elapsed());
+    Ok(())
+}
+
+/// A reading after the agent has had time to close what it will close.
+fn calm(agent: &Agent) -> Result<Usage> {
+    eventually("no connection is left", SOON, || {
+        let left = agent.status()?["connections"].clone();
+        ensure!(left == 0, "{left} are left");
+        Ok(())
+    })?;
+    thread::sleep(Duration::from_millis(500));
+    agent.usage()
+}
+
+fn no_more_than(agent: &Agent, before: Usage) -> Result<()> {
+    eventually("what was used is given back", SOON * 2, || {
+        let now = agent.usage()?;
+        ensure!(
+            now.descriptors <= before.descriptors + 4,
+            "descriptors: {} then {}",
+            before.descriptors,
+            now.descriptors
+        );
+        ensure!(now.threads <= before.threads + 2, "threads: {} then {}", before.threads, now.threads);
+        ensure!(now.resident <= before.resident + (8 << 20), "memory: {} then {}", before.resident, now.resident);
+        Ok(())
+    })
+}
+
+fn nothing_left(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    let _server = Server::echo(&mesh.place("alpha"), mesh.target("app", "alpha"))?;
+    let burst =
+        |count| adit_tests::load::many::echoes(&mesh.place("beta"), mesh.listener("app", "beta"), count, 16 * 1024);
+    burst(300)?;
+    let before = [calm(&alpha)?, calm(&beta)?];
+    for _ in 0..5 {
+        burst(300)?;
+    }
+    [&alpha, &beta].into_iter().zip(before).try_for_each(|(agent, before)| no_more_than(agent, before))
+}

@@ -1,0 +1,106 @@
+//! Endurance: minutes of stalls, silence and load. Not part of the suite.
+//!
+//! `cargo test --release -p adit-tests --test endurance -- --ignored [FILTER]`, after `cargo build --release`. Under an
+//! hour in all on two cores. Without `--ignored` everything is listed as ignored.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use adit_tests::load::stall::{silence, stalled_reader};
+use adit_tests::load::{Server, blast, many};
+use adit_tests::suite::Test;
+use adit_tests::{Agent, Mesh, eventually};
+use anyhow::{Context as _, Result, ensure};
+use netsim::{Answer, Traffic};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SOAK: Duration = Duration::from_secs(5 * 60);
+
+fn main() -> ExitCode {
+    adit_tests::suite::prepare();
+    let mut tests = Vec::new();
+    for transport in ["tls", "quic"] {
+        let stalled = [("a_minute", MINUTE), ("two_minutes", 2 * MINUTE)];
+        for (name, pause) in stalled {
+            tests.push(Test::new(
+                format!("a_reader_that_stops_for_{name}_gets_every_byte_over_{transport}"),
+                move || stall(transport, pause),
+            ));
+        }
+        tests.push(Test::new(
+            format!("a_connection_is_well_after_two_minutes_of_silence_over_{transport}"),
+            move || quiet(transport, 2 * MINUTE),
+        ));
+        tests.push(Test::new(format!("bursts_for_five_minutes_leave_nothing_behind_over_{transport}"), move || {
+            soak(transport)
+        }));
+        tests.push(Test::in_namespaces(
+            format!("a_link_that_comes_and_goes_always_comes_back_over_{transport}"),
+            move || flapping(transport),
+        ));
+    }
+    adit_tests::suite::run(tests.into_iter().map(Test::only_when_asked).collect())
+}
+
+fn stall(transport: &str, pause: Duration) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    stalled_reader(&mesh, &server, [&alpha, &beta], pause)
+}
+
+fn quiet(transport: &str, pause: Duration) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let _agents = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    silence(&mesh, &server, pause)
+}
+
+/// Bursts of connections and bulk in turn. Memory after the last is what it was after the first.
+fn soak(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    let round = || -> Result<()> {
+        let server = Server::echo(&mesh.place("alpha"), mesh.target("app", "alpha"))?;
+        many::echoes(&mesh.place("beta"), mesh.listener("app", "beta"), 500, 64 * 1024)?;
+        drop(server);
+        blast(&mesh, &mesh.serve("app", "alpha")?, 64 << 20)
+    };
+    let (start, mut rounds) = (Instant::now(), 0);
+    round()?;
+    let resident = |agent: &Agent| agent.usage().map(|u| u.resident);
+    let before = [resident(&alpha)?, resident(&beta)?];
+    while start.elapsed() < SOAK {
+        round().with_context(|| format!("round {rounds}"))?;
+        rounds += 1;
+    }
+    eventually("memory is given back", MINUTE, || {
+        for (agent, before) in [&alpha, &beta].into_iter().zip(before) {
+            let now = resident(agent)?;
+            ensure!(now <= before + before / 10 + (8 << 20), "{}: {before} then {now} bytes", agent.name());
+        }
+        Ok(())
+    })
+}
+
+/// Cuts of one second to half a minute. After each heal new connections work soon.
+fn flapping(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).in_namespaces().build()?;
+    let _agents = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    for seconds in [1, 3, 10, 2, 30, 5] {
+        mesh.block_everywhere(&[Traffic::All], Answer::Silence)?;
+        thread::sleep(Duration::from_secs(seconds));
+        mesh.block_everywhere(&[], Answer::Silence)?;
+        let healed = Instant::now();
+        eventually("a new connection works", MINUTE / 2, || {
+            let client = mesh.reach("app", "beta")?;
+            let served = adit_tests::wait::accept(&server, Duration::from_secs(1))?;
+            adit_tests::load::round_trip(&client, &served, b"back", Duration::from_secs(1))
+        })
+        .with_context(|| format!("after a cut of {seconds} s"))?;
+        ensure!(healed.elapsed() < Duration::from_secs(15), "only {:?} after {seconds} s", healed.elapsed());
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Waiting for a condition, with a bound, instead of sleeping and hoping.
+
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Between two looks at a condition.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Tries until `attempt` succeeds, and returns what it gave. After `bound` its last error is returned, with `what` in
+/// front.
+pub fn eventually<T>(what: &str, bound: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) if start.elapsed() >= bound => {
+                return Err(error.context(format!("{what}: not within {bound:?}")));
+            }
+            Err(_) => thread::sleep(PAUSE),
+        }
+    }
+}
+
+/// Accepts a connection within `bound`. The listener stays blocking.
+pub fn accept(listener: &TcpListener, bound: Duration) -> Result<TcpStream> {
+    let bound = Timespec::try_from(bound).context("a bound too long")?;
+    let mut ready = [PollFd::new(listener, PollFlags::IN)];
+    if poll(&mut ready, Some(&bound))? == 0 {
+        bail!("nobody connected to {} in time", listener.local_addr()?);
+    }
+    Ok(listener.accept()?.0)
+}
