@@ -46,7 +46,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     disk::sync_dir(dir).map_err(Error::io("write", dir))
 }
 
-/// Writes a file that must not be there yet. Without the rename of [`write`]: for directories that nobody reads before
+/// Writes a file that must not be there yet. Without the rename of [`write()`]: for directories that nobody reads before
 /// they are complete.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
     let file = disk::create_new(path, mode).map_err(Error::io("create", path))?;
@@ -71,7 +71,7 @@ pub fn make_directory(dir: &Path) -> Result<(), Error> {
     disk::sync_dir(above).map_err(Error::io("write", above))
 }
 
-/// Removes the temporary files that an interrupted [`write`] left in `dir`. Only the one writer of `dir` may call it.
+/// Removes the temporary files that an interrupted [`write()`] left in `dir`. Only the one writer of `dir` may call it.
 ///
 /// # Errors
 /// [`Error::Io`] if `dir` cannot be read or a leftover not be removed.

@@ -10,6 +10,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::csr::PublicKey;
+use crate::der::{self, ECDSA_WITH_SHA256};
 use crate::error::Error;
 use crate::profile::Window;
 
@@ -45,8 +46,9 @@ impl CaCertificate {
             return Err("it does not hold one certificate in PEM");
         };
         let (rest, x509) = X509Certificate::from_der(&der).map_err(|_| "it does not hold an X.509 certificate")?;
-        if !rest.is_empty() {
-            return Err("something follows the certificate");
+        // The parser is generous outside of what is signed.
+        if !rest.is_empty() || der::signed(&der).is_none_or(|(_, algorithm, _)| algorithm != ECDSA_WITH_SHA256) {
+            return Err("its certificate is not DER, signed with ECDSA and SHA-256");
         }
         if !x509.is_ca() {
             return Err("its certificate is not a CA's");

@@ -9,8 +9,9 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, EcdsaKeyPair, KeyPair as _, P
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::pem::PemObject as _;
-use x509_parser::asn1_rs::{Any, Class, FromDer as _, Tag};
+use x509_parser::asn1_rs::Tag;
 
+use crate::der::{self, ECDSA_WITH_SHA256};
 use crate::error::CsrError;
 
 /// The largest request that is looked at, in bytes.
@@ -23,8 +24,6 @@ const SPKI_PREFIX: [u8; 26] = [
 ];
 /// An uncompressed point of P-256 (SEC 1 §2.3.3).
 const POINT: usize = 65;
-/// The algorithm identifier ecdsa-with-SHA256, without its outer header (RFC 5758 §3.2).
-const ECDSA_WITH_SHA256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 
 /// An ECDSA P-256 public key: a point that is on the curve.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -61,16 +60,16 @@ impl PublicKey {
     }
 
     fn from_csr_der(der: &[u8]) -> Result<Self, CsrError> {
-        let [signed, algorithm, signature] = split(one(der, Tag::Sequence)?)?;
-        let [version, _subject, spki, attributes] = split(one(signed, Tag::Sequence)?)?;
+        let (signed, algorithm, signature) = der::signed(der).ok_or(CsrError::Malformed)?;
+        let [version, _subject, spki, attributes] =
+            der::one(signed, Tag::Sequence).and_then(der::split).ok_or(CsrError::Malformed)?;
         if version != [0x02, 0x01, 0x00] || attributes.first() != Some(&0xa0) {
             return Err(CsrError::Malformed);
         }
         let key = Self::from_spki(spki)?;
-        if one(algorithm, Tag::Sequence)? != ECDSA_WITH_SHA256 {
+        if algorithm != ECDSA_WITH_SHA256 {
             return Err(CsrError::Algorithm);
         }
-        let [0, signature @ ..] = one(signature, Tag::BitString)? else { return Err(CsrError::Malformed) };
         ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.point)
             .map_err(|_| CsrError::Key)?
             .verify_sig(signed, signature)
@@ -89,25 +88,6 @@ impl PublicKey {
         point.copy_from_slice(pair.public_key().as_ref());
         Self { point }
     }
-}
-
-/// The content of the one value that `der` is.
-fn one(der: &[u8], tag: Tag) -> Result<&[u8], CsrError> {
-    match Any::from_der(der) {
-        Ok((&[], value)) if value.class() == Class::Universal && value.tag() == tag => Ok(value.data),
-        _ => Err(CsrError::Malformed),
-    }
-}
-
-/// Exactly `N` values that follow each other, each with its header.
-fn split<const N: usize>(mut der: &[u8]) -> Result<[&[u8]; N], CsrError> {
-    let mut values = [&[][..]; N];
-    for value in &mut values {
-        let (rest, _) = Any::from_der(der).map_err(|_| CsrError::Malformed)?;
-        *value = &der[..der.len() - rest.len()];
-        der = rest;
-    }
-    if der.is_empty() { Ok(values) } else { Err(CsrError::Malformed) }
 }
 
 impl PublicKeyData for PublicKey {

@@ -218,3 +218,90 @@ fn read_head(path: &Path) -> Result<Option<Head>, Error> {
         Err(error) => Err(Error::io("read", path)(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_config::NodeName;
+    use time::OffsetDateTime;
+
+    fn serial(n: u8) -> Serial {
+        format!("{:032x}", (1_u128 << 120) + u128::from(n)).parse().unwrap()
+    }
+
+    fn issued(n: u8) -> Event {
+        Event::Issued(Record {
+            serial: serial(n),
+            node: NodeName::new("alpha").unwrap(),
+            not_before: OffsetDateTime::UNIX_EPOCH,
+            not_after: OffsetDateTime::UNIX_EPOCH,
+            issuer: "CN=intermediate".to_owned(),
+            revoked: None,
+            der: vec![n; 40],
+        })
+    }
+
+    /// An index of these events, and its head.
+    fn written(events: &[Event]) -> (Vec<u8>, Head) {
+        let (mut text, mut head) = (HEADER.to_owned(), Head::start());
+        for event in events {
+            let json = event.to_json();
+            head = Head { count: head.count + 1, digest: chain(&head.digest, json.as_bytes()) };
+            text += &format!("{} {json}\n", head.digest);
+        }
+        (text.into_bytes(), head)
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_refused() {
+        let (good, head) = written(&[issued(1), issued(2), issued(3)]);
+        assert_eq!(Events::parse(&good, Some(&head)).unwrap().records.len(), 3);
+        for length in 0..good.len() {
+            assert!(Events::parse(&good[..length], Some(&head)).is_err(), "cut to {length}");
+        }
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Events::parse(&bad, Some(&head)).is_err(), "bit {bit}");
+            assert!(Events::parse(&bad, None).is_err(), "bit {bit}, without the head");
+        }
+    }
+
+    #[test]
+    fn removed_repeated_and_exchanged_lines_are_refused() {
+        let (good, head) = written(&[issued(1), issued(2), issued(3)]);
+        let lines: Vec<&[u8]> = good.split_inclusive(|b| *b == b'\n').collect();
+        for order in [&[0, 2, 3][..], &[0, 1, 3], &[0, 1, 2], &[0, 2, 1, 3], &[0, 1, 1, 2, 3], &[1, 2, 3]] {
+            let bad: Vec<u8> = order.iter().flat_map(|n| lines[*n].to_vec()).collect();
+            assert!(Events::parse(&bad, Some(&head)).is_err(), "{order:?}");
+        }
+        // Another index that holds together, but is not the one that the head counts.
+        let (other, _) = written(&[issued(1), issued(2), issued(4)]);
+        assert!(Events::parse(&other, Some(&head)).is_err());
+    }
+
+    #[test]
+    fn a_head_takes_no_flipped_bit_and_no_cut() {
+        let (_, head) = written(&[issued(1)]);
+        let text = head.to_text();
+        assert_eq!(Head::from_text(&text), Some(head));
+        for length in 0..text.len() {
+            assert_eq!(Head::from_text(&text[..length]), None);
+        }
+        for bit in 0..text.len() * 8 {
+            let mut bad = text.clone().into_bytes();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(std::str::from_utf8(&bad).ok().and_then(Head::from_text), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_revocation_is_read_and_the_first_stands() {
+        let at = |n| OffsetDateTime::from_unix_timestamp(n).unwrap();
+        let revoked = |n, t| Event::Revoked { serial: serial(n), at: at(t) };
+        let (text, head) = written(&[issued(1), issued(2), revoked(2, 5), revoked(2, 9), revoked(7, 1)]);
+        let state = Events::parse(&text, Some(&head)).unwrap();
+        assert_eq!(state.records.iter().map(Record::revoked).collect::<Vec<_>>(), [None, Some(at(5))]);
+        assert_eq!(state.records[1].state(at(0)), crate::State::Revoked);
+    }
+}

@@ -77,7 +77,7 @@ impl PrivateKey {
     /// Writes it to `path`, mode 0600, whole or not at all.
     ///
     /// # Errors
-    /// Those of [`atomic::write`].
+    /// Those of [`atomic::write()`].
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         atomic::write(path, self.to_pem()?.as_bytes(), atomic::SECRET)
     }

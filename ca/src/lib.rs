@@ -38,7 +38,10 @@
 pub mod atomic;
 mod authority;
 mod certificate;
+#[cfg(test)]
+mod crash;
 mod csr;
+mod der;
 mod disk;
 mod error;
 mod index;

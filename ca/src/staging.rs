@@ -43,7 +43,7 @@ impl Staging {
     }
 
     /// Moves everything into place, the entry called `last` after all others, so that it tells readers that the set is
-    /// whole. The files themselves have to be on the disk already, as [`atomic::write`] leaves them.
+    /// whole. The files themselves have to be on the disk already, as [`atomic::write()`] leaves them.
     ///
     /// # Errors
     /// [`Error::Exists`] if an entry's place is taken (nothing is moved then), [`Error::Io`].

@@ -1,4 +1,5 @@
 //! What others make of the certificates: rustls-webpki, OpenSSL, and a reading of every field.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod common;
 
@@ -108,7 +109,7 @@ fn openssl_takes_the_chain_by_its_strict_rules() {
 
 #[test]
 fn a_mesh_with_the_longest_name_works() {
-    let temporary = tempfile::tempdir().unwrap();
+    let temporary = common::temporary();
     let name = "m".repeat(63);
     let mut authority = Authority::create(&temporary.path().join("ca"), &mesh(&name), NOW).unwrap();
     let chain = issue(&mut authority, &"n".repeat(63));
@@ -304,7 +305,7 @@ fn strange_clocks_are_refused_and_nothing_panics() {
     assert_eq!(authority.issue(&node("a"), &key, None, early).unwrap_err().code(), "clock-behind");
     assert_eq!(authority.issue(&node("a"), &key, Some(Duration::ZERO), NOW).unwrap_err().code(), "validity");
     for now in [OffsetDateTime::UNIX_EPOCH, time::macros::datetime!(9999-12-31 23:59:59 UTC)] {
-        let temporary = tempfile::tempdir().unwrap();
+        let temporary = common::temporary();
         let mut authority = Authority::create(&temporary.path().join("ca"), &mesh("lab"), now).unwrap();
         authority.issue(&node("a"), &key, None, now).unwrap();
     }

@@ -1,5 +1,6 @@
 //! What the tests of this crate share.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses a part of it")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,9 +20,14 @@ pub fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
 }
 
+/// A temporary directory; in memory where there is such a place, since these tests write thousands of files.
+pub fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// A temporary directory with an authority for the mesh `lab` in `ca`.
 pub fn authority() -> (tempfile::TempDir, PathBuf, Authority) {
-    let temporary = tempfile::tempdir().unwrap();
+    let temporary = temporary();
     let dir = temporary.path().join("ca");
     let authority = Authority::create(&dir, &mesh("lab"), NOW).unwrap();
     (temporary, dir, authority)
