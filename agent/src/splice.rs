@@ -57,7 +57,8 @@ pub trait Carrier {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
 
     /// Ready when there is something for the application. `Data` until all of [`chunk`](Carrier::chunk) is consumed.
-    /// Handles every other frame that arrives in the meantime. After `Fin` or `Reset` it answers the same again.
+    /// Handles every other frame that arrives in the meantime. After `Reset` it answers the same again, after `Fin` too
+    /// unless the far side cuts the stream, or it is lost, while this side still sends.
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Broken>>;
 
     /// The received bytes at hand, after `poll_received` gave `Data`.
@@ -213,6 +214,14 @@ pub async fn splice<C: Carrier>(
                 }
             }
 
+            if down == Half::Closed && up == Half::Open {
+                // The far side may still cut what it has finished sending on.
+                match carrier.poll_received(cx) {
+                    Poll::Ready(Ok(Received::Reset(reason))) => return Poll::Ready(End::Far(reason)),
+                    Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
+                    _ => {}
+                }
+            }
             if up == Half::Closed {
                 if down == Half::Closed && flushed {
                     return Poll::Ready(End::Closed);

@@ -554,10 +554,14 @@ impl Carrier for Link {
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Broken>> {
         loop {
-            if let Some(ended) = self.ended {
-                return Poll::Ready(Ok(ended));
+            if let Some(reset @ Received::Reset(_)) = self.ended {
+                return Poll::Ready(Ok(reset));
             }
-            match ready!(self.poll_signal(cx))? {
+            let signal = match self.poll_signal(cx) {
+                Poll::Pending if self.ended.is_some() => return Poll::Ready(Ok(Received::Fin)),
+                signal => ready!(signal)?,
+            };
+            match signal {
                 Signal::Data => return Poll::Ready(Ok(Received::Data)),
                 Signal::Event(Event::Opened(opened)) => {
                     self.replay = None;
