@@ -1,14 +1,16 @@
 //! Every byte arrives, whichever way the link runs.
 
-use adit_tests::load::{Server, blast, many, round_trip};
+use adit_tests::load::exchange::{receive, send};
+use adit_tests::load::{Content, Server, blast, digest_of, many, round_trip};
 use adit_tests::mesh::SOON;
 use adit_tests::suite::Test;
-use adit_tests::wait::eventually;
+use adit_tests::wait::{accept, eventually};
 use adit_tests::{Agent, Mesh};
 use anyhow::{Result, ensure};
 use netsim::{Answer, Traffic};
 
 const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
 
 /// A way for a link to run.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,10 @@ pub(crate) fn tests() -> Vec<Test> {
         tests.push(Test::new(format!("single_bytes_are_not_held_back_over_{transport}"), move || {
             single_bytes(transport)
         }));
+        tests
+            .push(Test::new(format!("bytes_sent_before_the_target_has_answered_arrive_over_{transport}"), move || {
+                early_bytes(transport)
+            }));
         tests.push(Test::new(format!("connections_one_after_another_keep_apart_over_{transport}"), move || {
             one_after_another(transport)
         }));
@@ -83,6 +89,24 @@ fn single_bytes(transport: &str) -> Result<()> {
     let server = mesh.serve("app", "alpha")?;
     let (client, served) = mesh.joined(&server)?;
     (0..=255).try_for_each(|byte| round_trip(&client, &served, &[byte], SOON))
+}
+
+/// A client that sends much at once and then waits, as most that upload do: the agents hold back what comes before the
+/// target has answered, and must go on by themselves when it has.
+fn early_bytes(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let _agents = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    for seed in 0..100 {
+        let client = mesh.reach("app", "beta")?;
+        let received = std::thread::scope(|scope| {
+            scope.spawn(|| send(&client, Content::new(seed, MIB)));
+            let served = accept(&server, SOON)?;
+            receive(&served)
+        })?;
+        ensure!(received.bytes == MIB && received.digest == digest_of(seed, MIB), "connection {seed}");
+    }
+    Ok(())
 }
 
 /// A lane carries many connections in turn: what one left unread must not reach the next.

@@ -90,7 +90,7 @@ fn expired(transport: &str) -> Result<()> {
 
 fn not_yet_valid(transport: &str) -> Result<()> {
     let leaf = Leaf { not_before: Duration::days(1), not_after: Duration::days(3), ..Leaf::of("beta") };
-    refused_with_skew(transport, &leaf, 2 * 86_400, "not yet valid")
+    refused_with_skew(transport, &leaf, 2 * 86_400, "not_yet_valid")
 }
 
 /// Beta's clock is off, so that it finds its own certificate well and alpha has to judge it. Alpha's certificate has to

@@ -97,7 +97,7 @@ fn expired(alpn: &[u8]) -> Result<()> {
 fn not_yet_valid(alpn: &[u8]) -> Result<()> {
     let (not_before, not_after) = (time::Duration::days(1), time::Duration::days(3));
     let leaf = Leaf { not_before, not_after, ..Leaf::of("beta") };
-    issued(alpn, &leaf, AlertDescription::CertificateExpired, "not yet valid")
+    issued(alpn, &leaf, AlertDescription::CertificateExpired, "not_yet_valid")
 }
 
 fn no_member(alpn: &[u8]) -> Result<()> {
@@ -121,7 +121,7 @@ fn a_client_of_tls_1_2_is_refused() -> Result<()> {
     let alert = hostile::plain_alert(&answer);
     let expected = [AlertDescription::ProtocolVersion, AlertDescription::HandshakeFailure];
     ensure!(alert.is_some_and(|a| expected.contains(&a)), "{alert:?}");
-    evidence::of(&agent, &["tls"], "tls")
+    evidence::of(&agent, &["tls"], "version")
 }
 
 fn openssl_at_tls_1_2_is_refused() -> Result<()> {
@@ -137,7 +137,7 @@ fn openssl_at_tls_1_2_is_refused() -> Result<()> {
         output => output?,
     };
     ensure!(output.code != Some(0), "{output:?}");
-    evidence::of(&agent, &["tls"], "tls")
+    evidence::of(&agent, &["tls"], "version")
 }
 
 fn plain_http_is_refused() -> Result<()> {
@@ -205,8 +205,10 @@ fn strangers_do_not_hinder_members() -> Result<()> {
     let (alpha, _beta, _) = mesh.start_pair()?;
     let server = mesh.serve("app", "alpha")?;
     let idle = alpha.usage()?;
-    let from_gamma = |_| mesh.place("gamma").connect(mesh.link_address("alpha"), SOON);
-    let silent = (0..300).map(from_gamma).collect::<Result<Vec<_>>>()?;
+    // Those above the limit of one source are cut at once, which is as well.
+    let silent: Vec<_> =
+        (0..300).filter_map(|_| mesh.place("gamma").connect(mesh.link_address("alpha"), SOON).ok()).collect();
+    ensure!(silent.len() > 30, "only {} could connect", silent.len());
     let open = (0..40_u8).map(|_| mesh.joined(&server)).collect::<Result<Vec<_>>>()?;
     open.iter().try_for_each(|(client, served)| round_trip(client, served, b"member", SOON))?;
     drop((silent, open));
