@@ -82,6 +82,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
             async move { host.reached(Phase::Cut).await }
         }
     };
+    tasks.spawn(crate::memory::give_back(host.clone()));
     tasks.spawn(server::serve(admin, view.clone(), AdminLimits::default(), stopped()));
     if let Some(listener) = metrics {
         tasks.spawn(serve_metrics(listener, host.metrics.clone(), Vec::new(), stopped()));

@@ -8,10 +8,12 @@
 
 use std::collections::HashMap;
 use std::future::pending;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use socket2::SockRef;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -32,6 +34,7 @@ use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
 use crate::transport::message::{Incarnation, LaneRole};
 use crate::transport::quic::QuicLink;
+use crate::transport::tcp_info;
 use crate::vocabulary::{Direction, Path, PeerState};
 
 /// How often idle lanes are looked through.
@@ -79,6 +82,8 @@ pub(super) struct Actor {
     /// Lanes that are served or closed.
     tasks: JoinSet<()>,
     meter: LinkMeter,
+    /// The connections of this peer's lanes, to be judged while there is no control channel.
+    lanes: Vec<Weak<TcpStream>>,
     lane_pause: Duration,
     lanes_after: Option<Instant>,
     reverse_wanted: usize,
@@ -118,6 +123,7 @@ impl Actor {
             channels: JoinSet::new(),
             tasks: JoinSet::new(),
             meter,
+            lanes: Vec::new(),
             lane_pause: LANE_BACK_OFF,
             lanes_after: None,
             reverse_wanted: 0,
@@ -164,6 +170,7 @@ impl Actor {
                 () = at(reverse_until) => self.reverse_missing(),
                 () = at(timeout) => self.machine.handle_timeout(Instant::now().into_std()),
                 _ = tick.tick() => {
+                    self.judge_lanes();
                     let stale = pool.shrink(Instant::now());
                     self.close(stale);
                 }
@@ -303,6 +310,7 @@ impl Actor {
                     return;
                 }
                 self.act();
+                self.lanes.push(link.watched());
                 if reverse {
                     if self.reverse_wanted > 0 {
                         self.reverse_wanted -= 1;
@@ -396,6 +404,7 @@ impl Actor {
             Dialled::Lane(Ok(link)) => {
                 (self.lane_pause, self.lanes_after) = (LANE_BACK_OFF, None);
                 let taken = self.machine.handle_incarnation(link.incarnation(), now);
+                self.lanes.push(link.watched());
                 self.peer.pool.dialled(taken.then_some(*link));
                 self.dial_lanes();
             }
@@ -418,7 +427,10 @@ impl Actor {
                 self.lanes_after = Some(Instant::now() + self.lane_pause);
                 self.lane_pause = (self.lane_pause * 2).min(LANE_BACK_OFF_MOST);
             }
-            Dialled::Reverse(Ok(link)) => self.serve(*link),
+            Dialled::Reverse(Ok(link)) => {
+                self.lanes.push(link.watched());
+                self.serve(*link);
+            }
             Dialled::Reverse(Err(_)) => {}
         }
     }
@@ -489,6 +501,21 @@ impl Actor {
             self.peer.pool.dialled(None);
         }
         self.dial_lanes();
+    }
+
+    /// While the control channel is down, lanes on which the peer has answered nothing for as long as would have been
+    /// silence on that are cut: the applications at this end get their RST.
+    fn judge_lanes(&mut self) {
+        self.lanes.retain(|lane| lane.strong_count() > 0);
+        if self.up.is_some() {
+            return;
+        }
+        for lane in self.lanes.iter().filter_map(Weak::upgrade) {
+            if tcp_info::unanswered(&lane).is_some_and(|silent| silent >= control::SILENCE) {
+                // Its reader sees the end, its writer a broken pipe.
+                SockRef::from(&*lane).shutdown(Shutdown::Both).ok();
+            }
+        }
     }
 
     fn serve(&mut self, link: Link) {

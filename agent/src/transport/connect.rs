@@ -89,7 +89,7 @@ fn says_more(new: &Failure, old: &Failure) -> bool {
 pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) {
     let result = stream.set_nodelay(true).and_then(|()| match keepalive {
         Some(time) => SockRef::from(stream).set_tcp_keepalive(
-            &TcpKeepalive::new().with_time(time).with_interval((time / 3).max(Duration::from_secs(1))).with_retries(3),
+            &TcpKeepalive::new().with_time(time).with_interval((time / 6).max(Duration::from_secs(1))).with_retries(3),
         ),
         None => Ok(()),
     });

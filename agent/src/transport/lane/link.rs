@@ -7,10 +7,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsStream;
 
@@ -139,6 +141,11 @@ impl Link {
     /// The peer's run that this lane leads to.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Lets somebody judge the connection without keeping it.
+    pub fn watched(&self) -> Weak<TcpStream> {
+        self.tls.get_ref().0.watched()
     }
 
     /// The peer's address.
