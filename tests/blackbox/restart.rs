@@ -58,6 +58,7 @@ fn killed_and_restarted(transport: &str, killed: &str) -> Result<()> {
 /// link yet.
 fn works_again(mesh: &Mesh, server: &std::net::TcpListener, start: Instant) -> Result<()> {
     eventually("a new connection works", BACK * 3, || {
+        adit_tests::wait::drain(server)?;
         let client = mesh.reach("app", "beta")?;
         let served = adit_tests::wait::accept(server, Duration::from_millis(500))?;
         round_trip(&client, &served, b"back", Duration::from_millis(500))

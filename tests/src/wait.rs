@@ -25,6 +25,14 @@ pub fn eventually<T>(what: &str, bound: Duration, mut attempt: impl FnMut() -> R
     }
 }
 
+/// Accepts and drops what waits to be accepted: connections of earlier tries, which must not be taken for a later one's.
+pub fn drain(listener: &TcpListener) -> Result<()> {
+    while poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default()))? > 0 {
+        drop(listener.accept()?);
+    }
+    Ok(())
+}
+
 /// Accepts a connection within `bound`. The listener stays blocking.
 pub fn accept(listener: &TcpListener, bound: Duration) -> Result<TcpStream> {
     let bound = Timespec::try_from(bound).context("a bound too long")?;

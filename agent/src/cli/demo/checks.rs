@@ -68,7 +68,7 @@ async fn certificate_of_another_ca(demo: &mut Demo, ctx: &Context) -> Result<Ref
     demo.make_mesh(&root, ctx)?;
     let dir = root.join(NODES).join(OUTSIDER);
     let mesh = demo.directory_of(OUTSIDER).join(MESH_FILE);
-    // It trusts the demo's root, so that only its own certificate can be at fault; and it listens nowhere that is taken.
+    // It trusts the demo's root beside its own, so that it takes the others' certificates and only its own can be at fault.
     let trust = demo.directory_of(OUTSIDER).join("trust.pem");
     let read = |path: &std::path::Path| {
         std::fs::read_to_string(path).map_err(|e| wrong(format!("cannot read {}: {e}", path.display())))
@@ -83,7 +83,7 @@ async fn certificate_of_another_ca(demo: &mut Demo, ctx: &Context) -> Result<Ref
         std::fs::write(&path, text).map_err(|e| wrong(format!("cannot write {}: {e}", path.display())))
     };
     write(dir.join(MESH_FILE), &text)?;
-    write(dir.join("trust.pem"), &read(&trust)?)?;
+    write(dir.join("trust.pem"), &(read(&dir.join("trust.pem"))? + &read(&trust)?))?;
     demo.spawn("the stranger", dir, ctx)?;
     let reason = refusal(demo, |r| r.peer.is_none() && r.reason == "unknown_ca").await?;
     Ok(Refused { case: "a certificate of another CA".to_owned(), reason })
