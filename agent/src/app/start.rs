@@ -147,7 +147,10 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
         && identity.valid_at(now).is_ok()
     {
         let path = dir.join(CERTIFICATE_FILE);
-        warnings.push(format!("{}: peers with this host's trust.pem would refuse this certificate: {rejection}", path.display()));
+        warnings.push(format!(
+            "{}: peers with this host's trust.pem would refuse this certificate: {rejection}",
+            path.display()
+        ));
     }
     let snapshot = Snapshot::new(Arc::new(mesh), Arc::new(identity), Arc::new(trust), clock, Epochs::FIRST);
     Ok(Plan { file, snapshot, clock, warnings, source: Source { path: mesh_path, applied_at: now } })
