@@ -35,7 +35,6 @@ const CASES: &[Case] = &[
     ("binary_in_place_of_the_key", |_, d| garbage(d, "node.key"), &["node.key"]),
     ("binary_in_place_of_the_agent_file", |_, d| garbage(d, "agent.toml"), &["agent.toml"]),
     ("binary_in_place_of_the_mesh_file", |_, d| garbage(d, "mesh.toml"), &["mesh.toml"]),
-    ("a_certificate_of_an_authority_that_is_not_trusted", foreign_certificate, &["node.pem"]),
     ("a_certificate_of_another_node", other_nodes_identity, &["node.pem"]),
     ("a_node_that_the_mesh_does_not_name", |_, d| write(d, "agent.toml", "node = \"nobody\"\n"), &["nobody"]),
     ("an_unknown_key_in_the_agent_file", |_, d| append(d, "agent.toml", "lisen = 1\n"), &["agent.toml", "lisen"]),

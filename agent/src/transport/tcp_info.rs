@@ -2,17 +2,21 @@
 //!
 //! A PING cannot pass a reader that stalls, and TCP_USER_TIMEOUT ends connections whose peer is well but takes nothing, so
 //! a busy lane is judged by this: something was sent, and nothing has come back for long. A stalled reader's kernel answers
-//! window probes, and during them nothing counts as unacknowledged.
+//! window probes, so what counts is several of them without an answer.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-/// For how long the far end has answered nothing although something is under way to it; `None` if all is acknowledged.
+/// One probe is under way whenever a reader stalls; it is answered at once.
+const PROBES: u8 = 2;
+
+/// For how long the far end has answered nothing although data or window probes are under way to it; `None` if all is
+/// answered.
 pub fn unanswered(socket: &TcpStream) -> Option<Duration> {
     let info = tcp_info(socket)?;
-    (info.tcpi_unacked > 0).then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
+    (info.tcpi_unacked > 0 || info.tcpi_probes >= PROBES).then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
 }
 
 #[expect(unsafe_code, reason = "TCP_INFO has no safe wrapper in the crates we use")]
