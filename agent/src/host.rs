@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
+use crate::vocabulary::Role;
 
 /// Where the agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +106,17 @@ impl Host {
         self.metrics.refusal(refusal.layer, refusal.reason);
         audit::connection_refused(&refusal);
         self.recent().record(refusal, self.clock.now());
+    }
+
+    /// Brings what live connections have moved into the metrics, which otherwise learn it at their end.
+    pub fn count_bytes(&self) {
+        for connection in self.table.all() {
+            let (received, sent) = connection.uncounted();
+            // Bytes are counted by service and direction; the role is no label of theirs.
+            let meter = self.metrics.service(&connection.service, Role::Reach);
+            meter.received(received);
+            meter.sent(sent);
+        }
     }
 
     /// What was refused lately, newest first.

@@ -39,8 +39,9 @@ impl Live {
 
     fn end(self, entry: &Entry, reason: Option<Reason>) {
         let (received, sent) = (entry.meter.to_app.load(Relaxed), entry.meter.to_link.load(Relaxed));
-        self.meter.received(received);
-        self.meter.sent(sent);
+        let (more_received, more_sent) = entry.uncounted();
+        self.meter.received(more_received);
+        self.meter.sent(more_sent);
         let open: Duration = self.started.elapsed();
         with_audit(entry, |c| audit::connection_close(c, received, sent, open, reason));
     }
