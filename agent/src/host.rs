@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use mesh_config::NodeName;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::agent_file::Limits;
 use crate::clock::Clock;
@@ -49,6 +49,8 @@ pub struct Host {
     pub names: Names,
     /// The sockets for dialling over QUIC.
     pub quic: Dialler,
+    /// Places for streams that only probe or measure.
+    pub side_streams: Semaphore,
     /// Where the agent is in its life.
     pub phase: watch::Sender<Phase>,
     refusals: Mutex<Recent>,
@@ -69,6 +71,7 @@ impl Host {
             metrics,
             names: Names::default(),
             quic: Dialler::default(),
+            side_streams: Semaphore::new(crate::services::egress::SIDE_STREAMS),
             phase: watch::Sender::new(Phase::Starting),
             refusals: Mutex::default(),
         })

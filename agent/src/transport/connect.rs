@@ -98,6 +98,21 @@ pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) {
     }
 }
 
+/// Makes the end of an application's connection a RST, however it comes: by a fault, by a kill of this process. Only an orderly
+/// end [takes it back](in_order). Else the kernel would close it with FIN, and half a transfer would look whole.
+pub fn reset_unless_in_order(app: &TcpStream) {
+    if let Err(error) = app.set_zero_linger() {
+        tracing::debug!(%error, "socket options");
+    }
+}
+
+/// The connection has ended in order: what is still under way to the application is delivered.
+pub fn in_order(app: &TcpStream) {
+    if let Err(error) = SockRef::from(app).set_linger(None) {
+        tracing::debug!(%error, "socket options");
+    }
+}
+
 /// Whether an accept error means that this process or host has run out of something, so that accepting must pause.
 pub fn is_exhausted(error: &io::Error) -> bool {
     const EMFILE: i32 = 24;

@@ -179,7 +179,7 @@ impl Link {
         self.open(open)?;
         for chunk in bytes.chunks(CHUNK) {
             self.transfer();
-            self.slot = CHUNK;
+            self.slot = chunk.len();
             self.slot()[..chunk.len()].copy_from_slice(chunk);
             self.commit(chunk.len());
         }
