@@ -1,5 +1,7 @@
 //! The lanes to one peer: made ahead of need, handed out newest first, taken back, and let go when nobody needs them.
 
+pub mod policy;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
