@@ -7,6 +7,7 @@
 
 pub mod accept;
 mod actor;
+pub mod back_off;
 pub mod control;
 pub mod dial;
 pub mod machine;

@@ -1,49 +1,30 @@
 //! The lanes to one peer: made ahead of need, handed out newest first, taken back, and let go when nobody needs them.
+//!
+//! What to do is decided by the [`policy`]; here are the lanes and the applications that it speaks of by their numbers.
+//!
+//! ```text
+//!   application ── take, give_back ──▶ Pool { policy, idle lanes, waiters } ◀── open, shut, made, given ── actor
+//!                                        │  work: what to dial, to ask for, to close                          ▲
+//!                                        └────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The actor is called only if there is something to do for it: an application that takes a lane while enough others are
+//! ready, and gives it back, costs a lock and nobody's time.
 
 pub mod policy;
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Wake, Waker};
+use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
 
 use crate::transport::lane::link::Link;
 use crate::transport::message::Incarnation;
-
-/// How many handshakes with one peer this side has under way at once.
-const MAX_DIALS: usize = 16;
-/// How long a lane beyond the warm ones stays idle before it is let go.
-const LINGER: Duration = Duration::from_secs(10);
-
-/// What a pool keeps to.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Idle lanes kept ready.
-    pub warm: usize,
-    /// All lanes to this peer.
-    pub most: usize,
-}
-
-struct Idle {
-    link: Link,
-    since: Instant,
-}
-
-#[derive(Default)]
-struct Inner {
-    /// Oldest first: taken from the back.
-    idle: Vec<Idle>,
-    waiters: VecDeque<oneshot::Sender<Link>>,
-    busy: usize,
-    dialling: usize,
-    open: bool,
-    incarnation: Option<Incarnation>,
-    watcher: Option<Waker>,
-}
+use policy::{Action, Full, LaneEpoch, LaneId, Make, Policy, Rules, Source, WaiterId};
 
 /// How many lanes there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,192 +35,360 @@ pub struct Counts {
     pub busy: usize,
 }
 
+/// What the actor is to do for its pool.
+#[derive(Debug)]
+pub struct Work {
+    /// Lanes to dial. Each is answered by [`Pool::made`] or [`Pool::dial_failed`].
+    pub dial: usize,
+    /// Lanes to ask the peer for. They come by [`Pool::given`].
+    pub ask: usize,
+    /// Lanes to close in order.
+    pub close: Vec<Box<Link>>,
+    /// When there is more to do at the latest.
+    pub next: Option<Instant>,
+}
+
+type Lane = (LaneId, Box<Link>);
+
+struct Inner {
+    policy: Policy,
+    idle: HashMap<LaneId, Box<Link>>,
+    waiters: HashMap<WaiterId, oneshot::Sender<Lane>>,
+    closing: Vec<Lane>,
+    /// The run of the peer that the link leads to.
+    incarnation: Option<Incarnation>,
+    /// The last number that was given to a lane or a waiter.
+    last: u64,
+    /// When the actor comes by itself.
+    alarm: Option<Instant>,
+    /// The actor has been called and has not come yet.
+    called: bool,
+}
+
+/// Calls the actor.
+#[derive(Default)]
+struct Bell {
+    /// Something has come in on an idle lane.
+    lane: AtomicBool,
+    call: Notify,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.lane.store(true, Release);
+        self.call.notify_one();
+    }
+}
+
 /// The pool of one peer.
 pub struct Pool {
-    limits: Limits,
     inner: Mutex<Inner>,
-    demand: Notify,
+    bell: Arc<Bell>,
+    /// The bell, for idle lanes.
+    waker: Waker,
 }
 
 impl Pool {
-    /// An empty pool that hands out nothing before it is [opened](Self::open).
-    pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, inner: Mutex::default(), demand: Notify::new() })
+    /// An empty pool that makes no lanes before it is [opened](Self::open).
+    pub fn new(rules: Rules) -> Arc<Self> {
+        let bell = Arc::new(Bell::default());
+        let inner = Inner {
+            policy: Policy::new(rules),
+            idle: HashMap::new(),
+            waiters: HashMap::new(),
+            closing: Vec::new(),
+            incarnation: None,
+            last: 0,
+            alarm: None,
+            called: false,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), waker: Waker::from(bell.clone()), bell })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The link is up and runs over lanes to this run of the peer: warm lanes are wanted. Idle lanes to another run are let
-    /// go at once.
-    pub fn open(&self, incarnation: Incarnation) {
+    /// Tells the policy what has happened and does what it says; what only the actor can do it is called for.
+    fn tell<T>(&self, what: impl FnOnce(&mut Inner, Instant) -> T) -> T {
+        let now = now();
         let mut inner = self.inner();
-        inner.open = true;
-        inner.incarnation = Some(incarnation);
-        inner.idle.retain(|i| i.link.incarnation() == incarnation);
+        let result = what(&mut inner, now);
+        inner.carry_out(now);
+        let call = inner.is_due(now) && !std::mem::replace(&mut inner.called, true);
         drop(inner);
-        self.demand.notify_one();
+        if call {
+            self.bell.call.notify_one();
+        }
+        result
     }
 
-    /// The link is down or runs another way. Idle lanes are given to be closed.
-    pub fn shut(&self) -> Vec<Link> {
+    /// The link is up and runs over lanes to this run of the peer, which are to be had from `source`: warm lanes are wanted.
+    /// Idle lanes to another run are dropped at once.
+    pub fn open(&self, incarnation: Incarnation, source: Source) {
+        self.tell(|inner, now| {
+            inner.incarnation = Some(incarnation);
+            inner.lose(now, |link| link.incarnation() != incarnation);
+            inner.policy.handle_up(source, now);
+        });
+    }
+
+    /// The link is down or runs another way: idle lanes are closed.
+    pub fn shut(&self) {
+        self.tell(|inner, now| inner.policy.handle_down(now));
+    }
+
+    /// A lane that was [to be dialled](Work::dial) is up. `epoch` is the one that its dial began in.
+    pub fn made(&self, link: Box<Link>, epoch: LaneEpoch) {
+        self.tell(|inner, now| match inner.admit(link, &self.waker) {
+            Some(lane) => inner.policy.handle_made(lane, epoch, now),
+            None => inner.policy.handle_dial_failed(now),
+        });
+    }
+
+    /// A lane that was [to be dialled](Work::dial) could not be, or is of no use.
+    pub fn dial_failed(&self) {
+        self.tell(|inner, now| inner.policy.handle_dial_failed(now));
+    }
+
+    /// A lane that the peer has dialled for this side to open streams on. `epoch` is the one that it was accepted in.
+    pub fn given(&self, link: Box<Link>, epoch: LaneEpoch) {
+        self.tell(|inner, now| {
+            if let Some(lane) = inner.admit(link, &self.waker) {
+                inner.policy.handle_given(lane, epoch, now);
+            }
+        });
+    }
+
+    /// Waits until there may be something for the actor to do.
+    pub async fn called(&self) {
+        self.bell.call.notified().await;
+    }
+
+    /// What the actor is to do now. Identity and trust are those of `epoch`.
+    pub fn work(&self, epoch: LaneEpoch) -> Work {
+        let now = now();
         let mut inner = self.inner();
-        inner.open = false;
-        std::mem::take(&mut inner.idle).into_iter().map(|i| i.link).collect()
+        inner.called = false;
+        if self.bell.lane.swap(false, AcqRel) {
+            let mut cx = Context::from_waker(&self.waker);
+            inner.lose(now, |link| link.poll_idle(&mut cx).is_ready());
+        }
+        inner.policy.handle_epoch(epoch, now);
+        inner.policy.handle_timeout(now);
+        inner.carry_out(now);
+        let (mut dial, mut ask) = (0, 0);
+        while let Some(make) = inner.policy.poll_make(now) {
+            match make {
+                Make::Dial(count) => dial += count,
+                Make::Ask(count) => ask += count,
+            }
+        }
+        let close = std::mem::take(&mut inner.closing).into_iter().map(|(_, link)| link).collect();
+        let next = inner.policy.next_timeout();
+        inner.alarm = next;
+        Work { dial, ask, close, next }
+    }
+
+    /// An idle lane, if there is one.
+    pub fn try_take(self: &Arc<Self>) -> Option<Lease> {
+        let taken = self.tell(Inner::take)?;
+        Some(self.lease(taken))
     }
 
     /// An idle lane, or the first that is returned or made.
-    pub async fn take(self: &Arc<Self>) -> Option<Lease> {
-        let waiter = {
-            let mut inner = self.inner();
-            let mut cx = Context::from_waker(Waker::noop());
-            while let Some(Idle { mut link, .. }) = inner.idle.pop() {
-                // Whatever came in while it was idle: it may be the end.
-                if link.poll_idle(&mut cx).is_pending() && link.is_reusable() {
-                    inner.busy += 1;
-                    drop(inner);
-                    self.demand.notify_one();
-                    return Some(Lease { link, busy: Busy { pool: self.clone() } });
-                }
+    ///
+    /// # Errors
+    /// [`Full`] if too many wait already.
+    pub async fn take(self: &Arc<Self>) -> Result<Lease, Full> {
+        let (sender, receiver) = oneshot::channel();
+        let entered = self.tell(|inner, now| match inner.take(now) {
+            Some(taken) => Ok(Entered::Taken(taken)),
+            None => {
+                let waiter = WaiterId(inner.number());
+                inner.policy.handle_waiter(waiter, now)?;
+                inner.waiters.insert(waiter, sender);
+                Ok(Entered::Waits(waiter))
             }
-            let (sender, receiver) = oneshot::channel();
-            inner.waiters.retain(|w| !w.is_closed());
-            inner.waiters.push_back(sender);
-            receiver
+        })?;
+        let waiter = match entered {
+            Entered::Taken(taken) => return Ok(self.lease(taken)),
+            Entered::Waits(waiter) => waiter,
         };
-        self.demand.notify_one();
-        // A sender is dropped only with the pool.
-        let link = waiter.await.ok()?;
-        Some(Lease { link, busy: Busy { pool: self.clone() } })
-    }
-
-    /// A lane that was made or has come back.
-    fn supply(&self, mut link: Link) {
-        let mut inner = self.inner();
-        if inner.incarnation.is_some_and(|i| i != link.incarnation()) {
-            return;
-        }
-        while let Some(waiter) = inner.waiters.pop_front() {
-            match waiter.send(link) {
-                Ok(()) => {
-                    inner.busy += 1;
-                    return;
-                }
-                Err(back) => link = back,
-            }
-        }
-        if !inner.open || inner.idle.len() + inner.busy >= self.limits.most {
-            return;
-        }
-        // From now on the watcher is to hear of it.
-        if let Some(waker) = inner.watcher.clone()
-            && link.poll_idle(&mut Context::from_waker(&waker)).is_ready()
-        {
-            return;
-        }
-        inner.idle.push(Idle { link, since: Instant::now() });
-    }
-
-    /// A lane that the peer has dialled for this side to open streams on, or that this side has dialled.
-    pub fn add(&self, link: Link) {
-        self.supply(link);
-    }
-
-    /// How many lanes to dial now. They count as under way until [`dialled`](Self::dialled).
-    pub fn start_dials(&self) -> usize {
-        let mut inner = self.inner();
-        if !inner.open {
-            return 0;
-        }
-        inner.waiters.retain(|w| !w.is_closed());
-        let wanted = (inner.waiters.len() + self.limits.warm).saturating_sub(inner.idle.len() + inner.dialling);
-        let room = self.limits.most.saturating_sub(inner.idle.len() + inner.busy + inner.dialling);
-        let now = wanted.min(room).min(MAX_DIALS.saturating_sub(inner.dialling));
-        inner.dialling += now;
-        now
-    }
-
-    /// A dial has ended, well or not.
-    pub fn dialled(&self, link: Option<Link>) {
-        self.inner().dialling -= 1;
-        if let Some(link) = link {
-            self.supply(link);
+        let mut waiting = Waiting { pool: self.clone(), waiter, receiver };
+        match (&mut waiting.receiver).await {
+            Ok(taken) => Ok(self.lease(taken)),
+            // A sender is dropped only with the pool, which `self` holds.
+            Err(_) => std::future::pending().await,
         }
     }
 
-    /// Whether anybody waits for a lane.
-    pub fn is_wanted(&self) -> bool {
-        self.inner().waiters.iter().any(|w| !w.is_closed())
-    }
-
-    /// Waits until lanes may have to be dialled.
-    pub async fn demand(&self) {
-        self.demand.notified().await;
-    }
-
-    /// Watches idle lanes and drops those that end. Never returns.
-    pub async fn watch(&self) {
-        poll_fn(|cx| {
-            let mut inner = self.inner();
-            let before = inner.idle.len();
-            inner.idle.retain_mut(|i| i.link.poll_idle(cx).is_pending());
-            inner.watcher = Some(cx.waker().clone());
-            let lost = inner.idle.len() < before;
-            drop(inner);
-            if lost {
-                self.demand.notify_one();
-            }
-            Poll::<()>::Pending
-        })
-        .await;
-    }
-
-    /// Lanes that nobody has needed for long, to be closed.
-    pub fn shrink(&self, now: Instant) -> Vec<Link> {
-        let mut inner = self.inner();
-        let surplus = inner.idle.len().saturating_sub(self.limits.warm);
-        let stale = inner.idle.iter().take(surplus).take_while(|i| now - i.since >= LINGER).count();
-        inner.idle.drain(..stale).map(|i| i.link).collect()
+    fn lease(self: &Arc<Self>, (lane, link): Lane) -> Lease {
+        Lease { link, busy: Busy { pool: self.clone(), lane, is_back: false } }
     }
 
     /// How many lanes there are.
     pub fn counts(&self) -> Counts {
-        let inner = self.inner();
-        Counts { idle: inner.idle.len(), busy: inner.busy }
+        let (idle, busy) = self.inner().policy.counts();
+        Counts { idle, busy }
+    }
+}
+
+enum Entered {
+    Taken(Lane),
+    Waits(WaiterId),
+}
+
+impl Inner {
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Whether an idle lane leads to the right run of the peer and has not ended. `waker` is to hear of its end.
+    fn is_of_use(&self, link: &mut Link, waker: &Waker) -> bool {
+        self.incarnation.is_none_or(|run| run == link.incarnation())
+            && link.poll_idle(&mut Context::from_waker(waker)).is_pending()
+            && link.is_reusable()
+    }
+
+    /// Numbers a new lane, if it is of use.
+    fn admit(&mut self, mut link: Box<Link>, waker: &Waker) -> Option<LaneId> {
+        if !self.is_of_use(&mut link, waker) {
+            return None;
+        }
+        let lane = LaneId(self.number());
+        self.idle.insert(lane, link);
+        Some(lane)
+    }
+
+    /// A lane that carries no stream any longer comes back.
+    fn back(&mut self, (lane, mut link): Lane, waker: &Waker, now: Instant) {
+        if self.is_of_use(&mut link, waker) {
+            self.idle.insert(lane, link);
+            self.policy.handle_idle(lane, now);
+        } else {
+            self.policy.handle_lost(lane, now);
+        }
+    }
+
+    /// The newest idle lane that has not ended.
+    fn take(&mut self, now: Instant) -> Option<Lane> {
+        // From now on its end is the business of who takes it.
+        let nobody = Waker::noop();
+        while let Some(lane) = self.policy.handle_take() {
+            if let Some(mut link) = self.idle.remove(&lane)
+                && self.is_of_use(&mut link, nobody)
+            {
+                return Some((lane, link));
+            }
+            self.policy.handle_lost(lane, now);
+        }
+        None
+    }
+
+    /// Drops the idle lanes of which this is true.
+    fn lose(&mut self, now: Instant, mut is_lost: impl FnMut(&mut Link) -> bool) {
+        for (lane, _) in self.idle.extract_if(|_, link| is_lost(link)) {
+            self.policy.handle_lost(lane, now);
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant) {
+        while let Some(action) = self.policy.poll() {
+            match action {
+                Action::Assign(waiter, lane) => {
+                    let (waiter, link) = (self.waiters.remove(&waiter), self.idle.remove(&lane));
+                    // Who waits is in the table for as long as it can receive.
+                    let given = waiter.zip(link).is_some_and(|(waiter, link)| waiter.send((lane, link)).is_ok());
+                    if !given {
+                        self.policy.handle_lost(lane, now);
+                    }
+                }
+                Action::Retire(lane) => self.closing.extend(self.idle.remove(&lane).map(|link| (lane, link))),
+            }
+        }
+    }
+
+    /// Whether the actor has something to do, or has to come earlier than it knows.
+    fn is_due(&self, now: Instant) -> bool {
+        let earlier = |next: &Instant| self.alarm.is_none_or(|alarm| *next < alarm);
+        !self.closing.is_empty()
+            || self.policy.is_short(now)
+            || self.policy.next_timeout().as_ref().is_some_and(earlier)
+    }
+}
+
+/// An application in the queue.
+struct Waiting {
+    pool: Arc<Pool>,
+    waiter: WaiterId,
+    receiver: oneshot::Receiver<Lane>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let (waiter, receiver) = (self.waiter, &mut self.receiver);
+        self.pool.tell(|inner, now| {
+            if inner.waiters.remove(&waiter).is_some() {
+                inner.policy.handle_cancelled(waiter);
+            } else if let Ok(unused) = receiver.try_recv() {
+                inner.back(unused, &self.pool.waker, now);
+            }
+        });
     }
 }
 
 /// A lane while it carries a stream. Dropped, it is closed; [given back](Lease::give_back), it is used again.
 pub struct Lease {
     /// The lane.
-    pub link: Link,
+    pub link: Box<Link>,
     busy: Busy,
 }
 
 impl Lease {
-    /// Waits until the lane is idle and gives it back to the pool.
+    /// Waits until the lane is idle and gives it back to the pool, or closes it if that no longer wants it.
     pub async fn give_back(self) {
-        let Self { mut link, busy } = self;
-        let reusable = link.settle().await;
-        let pool = busy.pool.clone();
-        drop(busy);
-        if reusable {
-            pool.supply(link);
-        } else {
-            pool.demand.notify_one();
+        let Self { mut link, mut busy } = self;
+        if !link.settle().await {
+            return;
+        }
+        busy.is_back = true;
+        let (pool, lane) = (&busy.pool, busy.lane);
+        let unwanted = pool.tell(|inner, now| {
+            inner.back((lane, link), &pool.waker, now);
+            inner.carry_out(now);
+            let at = inner.closing.iter().position(|(closing, _)| *closing == lane)?;
+            Some(inner.closing.swap_remove(at).1)
+        });
+        if let Some(link) = unwanted {
+            link.close().await;
         }
     }
 }
 
-/// Counts a lane as busy for as long as it lives.
+/// Counts a lane as busy until it is back or dropped.
 struct Busy {
     pool: Arc<Pool>,
+    lane: LaneId,
+    is_back: bool,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut inner = self.pool.inner();
-        inner.busy = inner.busy.saturating_sub(1);
+        if !self.is_back {
+            self.pool.tell(|inner, now| inner.policy.handle_lost(self.lane, now));
+        }
     }
 }
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests;
