@@ -117,8 +117,8 @@ async fn rate(peer: &Peer, limit: Duration) -> Result<f64, Failure> {
 async fn open(peer: &Peer, mode: Bench, limit: Duration) -> Result<Stream, Failure> {
     let open =
         Open { purpose: Purpose::Bench(mode), relay: None, client: None, trace: TraceId(new_trace()), credit: 0 };
-    peer.open(open, Instant::now() + limit).await.map_err(|NoStream { detail, .. }| {
-        Failure::new(FailureKind::Unavailable, "no_path", detail)
+    peer.open(open, Instant::now() + limit).await.map_err(|NoStream { reason, detail }| {
+        Failure::new(FailureKind::Unavailable, reason.name(), detail)
             .with_hint(format!("`adit ping {}` and `adit status` say more", peer.name()))
     })
 }

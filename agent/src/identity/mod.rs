@@ -23,7 +23,7 @@ mod trust;
 mod verifier;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use certificate::{CertificateId, Place, Which};
 pub use chain::{Limits, VerifiedChain, verify_chain};

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::dial::Control;
 use super::path::Way;
 use super::peer::Command;
+use super::pool::policy::LaneEpoch;
 use super::registry::Peers;
 use crate::host::{Host, Phase};
 use crate::identity::{ALPN_CTL, ALPN_LANE};
@@ -106,7 +107,8 @@ async fn greet(
     } else {
         let reverse = secure.hello.role == LaneRole::Reverse;
         let end = if reverse { End::Opener } else { End::Responder };
-        Command::Lane { link: Box::new(Link::new(secure, end).0), reverse }
+        let epoch = LaneEpoch::from(snapshot.epochs);
+        Command::Lane { link: Box::new(Link::new(secure, end).0), reverse, epoch }
     };
     peer.tell(command).await;
 }

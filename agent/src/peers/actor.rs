@@ -8,44 +8,47 @@
 
 use std::collections::HashMap;
 use std::future::pending;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::back_off::BackOff;
 use super::control::{self, Notice, Notices, Order};
 use super::dial::{self, Control};
+use super::judge::Judge;
 use super::machine::{Action, CloseReason, ControlId, Peer as Machine};
 use super::path::Way;
 use super::peer::{Command, Peer, Quic};
+use super::pool::Work;
+use super::pool::policy::{LaneEpoch, Source};
 use super::serve;
 use crate::host::Host;
 use crate::identity::VerifiedPeer;
 use crate::logging::audit;
 use crate::metrics::LinkMeter;
 use crate::reason::Reason;
+use crate::refusals::{Layer, Refusal};
 use crate::transport::failure::Failure;
 use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
 use crate::transport::message::{Incarnation, LaneRole};
 use crate::transport::quic::QuicLink;
-use crate::transport::tcp_info;
 use crate::vocabulary::{Direction, Path, PeerState};
 
-/// How often idle lanes are looked through.
+/// The pause after a QUIC connection for streams could not be dialled.
+const QUIC_BACK_OFF: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// How many reverse lanes are dialled for the peer at once, however many it asks for.
+const MAX_REVERSE: usize = 16;
+/// How many QUIC connections for streams one peer may have: one that is used, and others that are on their way out.
+const MAX_QUIC: usize = 4;
+/// How many runs of a peer that have ended are remembered.
+const ENDED: usize = 8;
+/// How often lanes are judged.
 const TICK: Duration = Duration::from_secs(2);
-/// The pause after a lane could not be dialled, doubled each time up to the second.
-const LANE_BACK_OFF: Duration = Duration::from_millis(50);
-const LANE_BACK_OFF_MOST: Duration = Duration::from_secs(1);
-/// How many reverse lanes one WANT_LANES brings at most.
-const MAX_REVERSE: u32 = 16;
-/// How long reverse lanes that were asked for may take to come.
-const REVERSE_WAIT: Duration = Duration::from_secs(5);
 
 /// A control connection that runs.
 struct Running {
@@ -61,7 +64,7 @@ struct Running {
 /// What a dial brought.
 enum Dialled {
     Control(Way, Result<Box<Control>, Failure>),
-    Lane(Result<Box<Link>, Failure>),
+    Lane(LaneEpoch, Result<Box<Link>, Failure>),
     Quic(Result<Box<(QuicLink, PeerHello, VerifiedPeer)>, Failure>),
     Reverse(Result<Box<Link>, Failure>),
 }
@@ -83,12 +86,14 @@ pub(super) struct Actor {
     tasks: JoinSet<()>,
     meter: LinkMeter,
     /// The connections of this peer's lanes, to be judged while there is no control channel.
-    lanes: Vec<Weak<TcpStream>>,
-    lane_pause: Duration,
-    lanes_after: Option<Instant>,
-    reverse_wanted: usize,
-    reverse_until: Option<Instant>,
+    lanes: Judge,
+    /// Lanes that are being dialled for the peer to open on.
+    reversing: usize,
+    /// QUIC connections for streams that live.
+    quic_links: Vec<Weak<Quic>>,
     dialling_quic: bool,
+    quic_back_off: BackOff,
+    quic_after: Option<Instant>,
     draining: bool,
 }
 
@@ -123,12 +128,12 @@ impl Actor {
             channels: JoinSet::new(),
             tasks: JoinSet::new(),
             meter,
-            lanes: Vec::new(),
-            lane_pause: LANE_BACK_OFF,
-            lanes_after: None,
-            reverse_wanted: 0,
-            reverse_until: None,
+            lanes: Judge::default(),
+            reversing: 0,
+            quic_links: Vec::new(),
             dialling_quic: false,
+            quic_back_off: QUIC_BACK_OFF,
+            quic_after: None,
             draining: false,
         }
     }
@@ -136,18 +141,16 @@ impl Actor {
     /// Runs until the agent has drained: then until the last stream of the peer has ended.
     pub(super) async fn run(mut self) {
         let pool = self.peer.pool.clone();
-        let watch = pool.watch();
-        tokio::pin!(watch);
         let mut tick = tokio::time::interval(TICK);
         loop {
             self.act();
             self.publish();
+            let pool_next = self.work_pool();
             if self.draining && self.tasks.is_empty() && self.channels.is_empty() {
                 return;
             }
             let timeout = self.machine.next_timeout().map(Instant::from_std);
-            let lanes_after = self.lanes_after;
-            let reverse_until = self.reverse_until;
+            let quic_after = self.quic_after;
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -161,20 +164,15 @@ impl Actor {
                 }
                 Some(_) = self.tasks.join_next() => self.dial_quic(),
                 Some(_) = self.channels.join_next() => {}
-                () = pool.demand(), if lanes_after.is_none() => self.dial_lanes(),
-                () = at(lanes_after) => {
-                    self.lanes_after = None;
-                    self.dial_lanes();
+                () = at(quic_after) => {
+                    self.quic_after = None;
                     self.dial_quic();
                 }
-                () = at(reverse_until) => self.reverse_missing(),
                 () = at(timeout) => self.machine.handle_timeout(Instant::now().into_std()),
-                _ = tick.tick() => {
-                    self.judge_lanes();
-                    let stale = pool.shrink(Instant::now());
-                    self.close(stale);
-                }
-                () = &mut watch => {}
+                _ = tick.tick() => self.lanes.look(self.up.is_some(), Instant::now()),
+                // What there is to do for the pool is done at the start of each round.
+                () = pool.called() => {}
+                () = at(pool_next) => {}
             }
         }
     }
@@ -203,11 +201,13 @@ impl Actor {
                 Action::Up { id: ControlId(id), way, incarnation } => self.came_up(id, way, incarnation),
                 Action::Down(_) => {
                     self.up = None;
-                    let idle = self.peer.pool.shut();
-                    self.close(idle);
+                    self.peer.pool.shut();
                 }
                 Action::Ended(incarnation) => {
-                    self.peer.ended.send_replace(Some(incarnation));
+                    self.peer.ended.send_modify(|ended| {
+                        ended.truncate(ENDED - 1);
+                        ended.insert(0, incarnation);
+                    });
                 }
             }
         }
@@ -215,6 +215,8 @@ impl Actor {
 
     fn came_up(&mut self, id: u64, way: Way, incarnation: Incarnation) {
         self.up = Some(id);
+        // A run that had been taken for ended may be the one that lives.
+        self.peer.ended.send_modify(|ended| ended.retain(|run| *run != incarnation));
         let path = path_of(way);
         if let Some(running) = self.controls.get(&id) {
             audit::link_up(&self.peer.name, running.direction, path, &running.address, &running.serial);
@@ -233,14 +235,24 @@ impl Actor {
                 status.incarnation = Some(incarnation);
             });
         }
-        (self.lane_pause, self.lanes_after) = (LANE_BACK_OFF, None);
+        self.quic_works();
         match way {
-            Way::Tls => self.peer.pool.open(incarnation),
+            Way::Tls => self.peer.pool.open(incarnation, self.source(id)),
             Way::Quic => {
-                let idle = self.peer.pool.shut();
-                self.close(idle);
+                self.peer.pool.shut();
                 self.dial_quic();
             }
+        }
+    }
+
+    /// Where lanes come from while the control connection `id` holds the link: what the peer has dialled it can dial again.
+    fn source(&self, id: u64) -> Source {
+        let snapshot = self.host.snapshot.load();
+        let has_address = snapshot.mesh.node(self.peer.name.as_str()).is_some_and(|n| !n.addresses().is_empty());
+        match self.controls.get(&id).map(|c| c.direction) {
+            Some(Direction::In) if has_address => Source::Either,
+            Some(Direction::In) => Source::Ask,
+            Some(Direction::Out) | None => Source::Dial,
         }
     }
 
@@ -259,7 +271,12 @@ impl Actor {
 
     /// Opens streams on a QUIC connection and serves those of the peer, until it ends.
     fn serve_quic(&mut self, link: QuicLink, incarnation: Incarnation, proven: VerifiedPeer) {
+        self.quic_links.retain(|quic| quic.strong_count() > 0);
+        if self.quic_links.len() >= MAX_QUIC {
+            return link.close(Reason::Limit);
+        }
         let quic = Arc::new(Quic { link, incarnation });
+        self.quic_links.push(Arc::downgrade(&quic));
         self.peer.quic.send_replace(Some(quic.clone()));
         let (host, peer) = (self.host.clone(), self.peer.clone());
         self.tasks.spawn(async move {
@@ -305,19 +322,17 @@ impl Actor {
                 let id = self.start(way, Direction::In, *control);
                 self.machine.handle_accepted(ControlId(id), way, incarnation, now);
             }
-            Command::Lane { link, reverse } => {
+            Command::Lane { link, reverse, epoch } => {
                 if !self.machine.handle_incarnation(link.incarnation(), now) {
                     return;
                 }
                 self.act();
-                self.lanes.push(link.watched());
+                if !self.has_room(&link) {
+                    return;
+                }
+                self.lanes.add(&link);
                 if reverse {
-                    if self.reverse_wanted > 0 {
-                        self.reverse_wanted -= 1;
-                        self.peer.pool.dialled(Some(*link));
-                    } else {
-                        self.peer.pool.add(*link);
-                    }
+                    self.peer.pool.given(link, epoch);
                 } else {
                     self.serve(*link);
                 }
@@ -341,8 +356,7 @@ impl Actor {
                     running.orders.try_send(Order::Bye(Reason::Draining)).ok();
                 }
                 self.up = None;
-                let idle = self.peer.pool.shut();
-                self.close(idle);
+                self.peer.pool.shut();
             }
         }
     }
@@ -363,7 +377,10 @@ impl Actor {
                 }
             }
             Notice::WantLanes(count) => {
-                for _ in 0..count.min(MAX_REVERSE) {
+                let room = MAX_REVERSE - self.reversing;
+                let count = usize::try_from(count).unwrap_or(room).min(room);
+                self.reversing += count;
+                for _ in 0..count {
                     let (host, name) = (self.host.clone(), self.peer.name.clone());
                     let known = self.dial_address();
                     self.dials.spawn(async move {
@@ -401,22 +418,20 @@ impl Actor {
             Dialled::Control(way, Err(failure)) => {
                 self.machine.handle_dial_failed(way, dial::for_machine(&failure), now);
             }
-            Dialled::Lane(Ok(link)) => {
-                (self.lane_pause, self.lanes_after) = (LANE_BACK_OFF, None);
-                let taken = self.machine.handle_incarnation(link.incarnation(), now);
-                self.lanes.push(link.watched());
-                self.peer.pool.dialled(taken.then_some(*link));
-                self.dial_lanes();
+            Dialled::Lane(epoch, Ok(link)) => {
+                if self.machine.handle_incarnation(link.incarnation(), now) {
+                    self.act();
+                    self.lanes.add(&link);
+                    self.peer.pool.made(link, epoch);
+                } else {
+                    self.peer.pool.dial_failed();
+                }
             }
-            Dialled::Lane(Err(_)) => {
-                self.peer.pool.dialled(None);
-                self.lanes_after = Some(Instant::now() + self.lane_pause);
-                self.lane_pause = (self.lane_pause * 2).min(LANE_BACK_OFF_MOST);
-            }
+            Dialled::Lane(_, Err(_)) => self.peer.pool.dial_failed(),
             Dialled::Quic(Ok(quic)) => {
                 let (link, hello, proven) = *quic;
                 self.dialling_quic = false;
-                (self.lane_pause, self.lanes_after) = (LANE_BACK_OFF, None);
+                self.quic_works();
                 if self.machine.handle_incarnation(hello.incarnation, now) {
                     self.act();
                     self.serve_quic(link, hello.incarnation, proven);
@@ -424,15 +439,26 @@ impl Actor {
             }
             Dialled::Quic(Err(_)) => {
                 self.dialling_quic = false;
-                self.lanes_after = Some(Instant::now() + self.lane_pause);
-                self.lane_pause = (self.lane_pause * 2).min(LANE_BACK_OFF_MOST);
+                self.quic_back_off.failed(now);
+                self.quic_after = self.quic_back_off.until().map(Instant::from_std);
             }
-            Dialled::Reverse(Ok(link)) => {
-                self.lanes.push(link.watched());
-                self.serve(*link);
+            Dialled::Reverse(result) => {
+                self.reversing -= 1;
+                if let Ok(link) = result
+                    && self.machine.handle_incarnation(link.incarnation(), now)
+                    && self.has_room(&link)
+                {
+                    self.act();
+                    self.lanes.add(&link);
+                    self.serve(*link);
+                }
             }
-            Dialled::Reverse(Err(_)) => {}
         }
+    }
+
+    fn quic_works(&mut self) {
+        self.quic_back_off.reset();
+        self.quic_after = None;
     }
 
     /// Runs a control connection.
@@ -461,72 +487,51 @@ impl Actor {
         (running.direction == Direction::Out).then_some(running.address)
     }
 
-    /// Dials as many lanes as the pool wants, or asks the peer to.
-    fn dial_lanes(&mut self) {
-        let Some(running) = self.up.and_then(|id| self.controls.get(&id)) else { return };
-        if running.way != Way::Tls || self.lanes_after.is_some() {
-            return;
+    /// Does what the pool wants: dials lanes, asks the peer to, closes old ones. When it wants more at the latest.
+    fn work_pool(&mut self) -> Option<Instant> {
+        // Before the dials take theirs from the snapshot: a lane may be newer than its epoch, never older.
+        let epoch = LaneEpoch::from(self.host.snapshot.load().epochs);
+        let Work { dial, ask, close, next } = self.peer.pool.work(epoch);
+        for link in close {
+            self.tasks.spawn(link.close());
         }
-        let count = self.peer.pool.start_dials();
-        if count == 0 {
-            return;
-        }
-        let has_address = {
-            let snapshot = self.host.snapshot.load();
-            snapshot.mesh.node(self.peer.name.as_str()).is_some_and(|n| !n.addresses().is_empty())
-        };
-        // What the peer has dialled it can dial again: a way for lanes where this side has no address to dial, or where
-        // that has just failed.
-        let ask = running.direction == Direction::In && (!has_address || self.lane_pause > LANE_BACK_OFF);
-        if ask {
-            let asked = u32::try_from(count).unwrap_or(MAX_REVERSE).min(MAX_REVERSE);
-            running.orders.try_send(Order::WantLanes(asked)).ok();
-            self.reverse_wanted += count;
-            self.reverse_until = Some(Instant::now() + REVERSE_WAIT);
-            return;
+        if let Some(running) = self.up.and_then(|id| self.controls.get(&id))
+            && ask > 0
+        {
+            // A control channel too busy to take it has lost it: what does not come is asked for again.
+            running.orders.try_send(Order::WantLanes(u32::try_from(ask).unwrap_or(u32::MAX))).ok();
         }
         let known = self.dial_address();
-        for _ in 0..count {
+        for _ in 0..dial {
             let (host, name) = (self.host.clone(), self.peer.name.clone());
             self.dials.spawn(async move {
-                Dialled::Lane(dial::lane(&host, &name, known, LaneRole::Opener).await.map(Box::new))
+                Dialled::Lane(epoch, dial::lane(&host, &name, known, LaneRole::Opener).await.map(Box::new))
             });
         }
+        next.map(Instant::from_std)
     }
 
-    /// Reverse lanes that did not come are no longer counted on.
-    fn reverse_missing(&mut self) {
-        self.reverse_until = None;
-        for _ in 0..std::mem::take(&mut self.reverse_wanted) {
-            self.peer.pool.dialled(None);
+    /// Whether the peer may have one lane more. What it dials beyond the limit is closed.
+    fn has_room(&mut self, link: &Link) -> bool {
+        let most = self.host.limits.lanes_per_peer;
+        if self.lanes.count() < most {
+            return true;
         }
-        self.dial_lanes();
-    }
-
-    /// While the control channel is down, lanes on which the peer has answered nothing for as long as would have been
-    /// silence on that are cut: the applications at this end get their RST.
-    fn judge_lanes(&mut self) {
-        self.lanes.retain(|lane| lane.strong_count() > 0);
-        if self.up.is_some() {
-            return;
-        }
-        for lane in self.lanes.iter().filter_map(Weak::upgrade) {
-            if tcp_info::unanswered(&lane).is_some_and(|silent| silent >= control::SILENCE) {
-                // Its reader sees the end, its writer a broken pipe.
-                SockRef::from(&*lane).shutdown(Shutdown::Both).ok();
-            }
-        }
+        self.host.refuse(Refusal {
+            direction: Direction::In,
+            peer: Some(self.peer.name.clone()),
+            address: Some(link.address()),
+            service: None,
+            layer: Layer::Limit,
+            reason: "lanes_per_peer",
+            detail: format!("{most} lanes join this node and the peer, the limit"),
+        });
+        false
     }
 
     fn serve(&mut self, link: Link) {
         let (host, peer) = (self.host.clone(), self.peer.clone());
         self.tasks.spawn(async move { serve::lane(&host, &peer, link).await });
-    }
-
-    fn close(&mut self, links: Vec<Link>) {
-        for link in links {
-            self.tasks.spawn(link.close());
-        }
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::NodeName;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::Control;
 use super::path::Way;
+use super::pool::policy::{Full, LaneEpoch};
 use super::pool::{Counts, Lease, Pool};
 use super::stream::{OverQuic, Stream};
 use crate::identity::VerifiedPeer;
@@ -67,6 +68,8 @@ pub(super) enum Command {
         link: Box<Link>,
         /// This side opens.
         reverse: bool,
+        /// The identity and trust that it was accepted with.
+        epoch: LaneEpoch,
     },
     /// The peer has dialled a QUIC connection for streams.
     Quic {
@@ -104,18 +107,26 @@ pub struct NoStream {
     pub detail: String,
 }
 
+impl From<Full> for NoStream {
+    fn from(full: Full) -> Self {
+        Self { reason: Reason::Limit, detail: full.to_string() }
+    }
+}
+
 /// The handle of a peer.
 pub struct Peer {
     pub(super) name: NodeName,
     pub(super) pool: Arc<Pool>,
+    /// How many applications more may wait for a link, for all peers together.
+    pub(super) room: Arc<Semaphore>,
     pub(super) status: watch::Sender<Status>,
     pub(super) commands: mpsc::Sender<Command>,
     /// The QUIC connection that streams are opened on, if the link runs that way.
     pub(super) quic: watch::Sender<Option<Arc<Quic>>>,
     /// Each QUIC stream of this side holds one of it.
     pub(super) streams: Arc<()>,
-    /// The run of the peer that ended last: its streams end with it.
-    pub(super) ended: watch::Sender<Option<Incarnation>>,
+    /// The runs of the peer that ended last, newest first: their streams end with them.
+    pub(super) ended: watch::Sender<Vec<Incarnation>>,
 }
 
 impl Peer {
@@ -142,11 +153,22 @@ impl Peer {
     /// Opens a stream, waiting for the link and a lane until `deadline`.
     ///
     /// # Errors
-    /// [`NoStream`] says why there is none in time.
+    /// [`NoStream`] says why there is none in time, or that too many wait already.
     pub async fn open(&self, open: Open, deadline: Instant) -> Result<Stream, NoStream> {
         let mut status = self.status.subscribe();
+        let mut waits = None;
         loop {
             let path = status.borrow_and_update().path;
+            if matches!(path, Some(Path::Lane | Path::Relay)) {
+                while let Some(lease) = self.pool.try_take() {
+                    if let Some(stream) = self.begin(lease, &open) {
+                        return Ok(stream);
+                    }
+                }
+            }
+            if waits.is_none() {
+                waits = Some(self.wait()?);
+            }
             match path {
                 None => {
                     // A full queue has enough to do with this peer already.
@@ -158,8 +180,7 @@ impl Peer {
                 Some(Path::Lane | Path::Relay) => {
                     tokio::select! {
                         lease = self.pool.take() => {
-                            let Some(lease) = lease else { return Err(self.no_path()) };
-                            if let Some(stream) = self.begin(lease, &open) {
+                            if let Some(stream) = self.begin(lease?, &open) {
                                 return Ok(stream);
                             }
                         }
@@ -187,7 +208,7 @@ impl Peer {
     fn begin(&self, mut lease: Lease, open: &Open) -> Option<Stream> {
         // A lane that has just been retired is given up, and another is taken.
         lease.link.open(open.clone()).ok()?;
-        Some(Stream::Lane(Box::new(lease)))
+        Some(Stream::Lane(lease))
     }
 
     /// A stream on the QUIC connection, as soon as there is one.
@@ -203,12 +224,25 @@ impl Peer {
     /// # Errors
     /// [`NoStream`] says why there is none in time.
     pub async fn reopen(&self, replay: (Open, Vec<u8>, bool), deadline: Instant) -> Result<Stream, NoStream> {
-        let lease = timeout_at(deadline, self.pool.take()).await;
-        let Ok(Some(mut lease)) = lease else { return Err(self.no_path()) };
+        let mut lease = match self.pool.try_take() {
+            Some(lease) => lease,
+            None => {
+                let _waits = self.wait()?;
+                timeout_at(deadline, self.pool.take()).await.map_err(|_| self.no_path())??
+            }
+        };
         match lease.link.reopen(replay) {
-            Ok(()) => Ok(Stream::Lane(Box::new(lease))),
+            Ok(()) => Ok(Stream::Lane(lease)),
             Err(_) => Err(self.no_path()),
         }
+    }
+
+    /// A place among those that wait.
+    fn wait(&self) -> Result<SemaphorePermit<'_>, NoStream> {
+        self.room.try_acquire().map_err(|_| NoStream {
+            reason: Reason::Limit,
+            detail: "no more connections may wait for a link (`pending_connections`)".to_owned(),
+        })
     }
 
     fn no_path(&self) -> NoStream {
@@ -221,7 +255,7 @@ impl Peer {
     pub fn run_ended(&self, incarnation: Incarnation) -> impl Future<Output = ()> + Send + use<> {
         let mut ended = self.ended.subscribe();
         async move {
-            if ended.wait_for(|run| *run == Some(incarnation)).await.is_err() {
+            if ended.wait_for(|runs| runs.contains(&incarnation)).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -254,5 +288,54 @@ impl Peer {
     pub(super) async fn tell(&self, command: Command) {
         // An actor that is gone drops what it gets: the connection closes.
         self.commands.send(command).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use mesh_config::ServiceName;
+
+    use super::*;
+    use crate::peers::pool::policy::Rules;
+    use crate::transport::message::{Purpose, TraceId};
+
+    fn request() -> Open {
+        Open {
+            purpose: Purpose::Service(ServiceName::new("db").unwrap()),
+            relay: None,
+            client: None,
+            trace: TraceId([1; 16]),
+            credit: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_applications_wait_than_may_whatever_they_wait_for() {
+        for path in [None, Some(Path::Lane), Some(Path::Quic)] {
+            let (commands, _queue) = mpsc::channel(1);
+            let peer = Peer {
+                name: NodeName::new("beta").unwrap(),
+                pool: Pool::new(Rules::new(0, 10, 10)),
+                room: Arc::new(Semaphore::new(1)),
+                status: watch::Sender::new(Status { path, ..Status::IDLE }),
+                commands,
+                quic: watch::Sender::new(None),
+                streams: Arc::new(()),
+                ended: watch::Sender::new(Vec::new()),
+            };
+            let deadline = Instant::now() + Duration::from_secs(1);
+            {
+                let mut waits = pin!(peer.open(request(), deadline));
+                assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                let refused = peer.open(request(), deadline).await.err().map(|no| no.reason);
+                assert_eq!(refused, Some(Reason::Limit), "{path:?}: at once");
+                assert!(Instant::now() < deadline);
+            }
+            let late = peer.open(request(), deadline).await.err().map(|no| no.reason);
+            assert_eq!(late, Some(Reason::NoPath), "{path:?}: the place is free again");
+        }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesh_config::NodeName;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::actor::Actor;
 use super::peer::{Command, Peer, Status};
-use super::pool::{self, Pool};
+use super::pool::Pool;
+use super::pool::policy::Rules;
 use crate::host::Host;
 
 /// How many commands may wait for an actor.
@@ -27,13 +28,16 @@ struct Inner {
 /// The peers.
 pub struct Peers {
     host: Arc<Host>,
+    /// For applications that wait for a link.
+    room: Arc<Semaphore>,
     inner: Mutex<Inner>,
 }
 
 impl Peers {
     /// An actor for every node with which this one shares a service. Others get theirs when they come.
     pub fn start(host: Arc<Host>) -> Arc<Self> {
-        let peers = Arc::new(Self { host: host.clone(), inner: Mutex::default() });
+        let room = Arc::new(Semaphore::new(host.limits.pending_connections));
+        let peers = Arc::new(Self { host: host.clone(), room, inner: Mutex::default() });
         let snapshot = host.snapshot.load_full();
         for name in snapshot.mesh.nodes().keys() {
             if name != snapshot.me() && snapshot.shares_service_with(name) {
@@ -58,19 +62,19 @@ impl Peers {
             return None;
         }
         let wanted = snapshot.reaches(name);
-        let limits = pool::Limits {
-            warm: if wanted { self.host.limits.lanes_warm } else { 0 },
-            most: self.host.limits.lanes_per_peer,
-        };
+        let limits = &self.host.limits;
+        let warm = if wanted { limits.lanes_warm } else { 0 };
+        let rules = Rules::new(warm, limits.lanes_per_peer, limits.pending_connections);
         let (commands, queue) = mpsc::channel(COMMANDS);
         let peer = Arc::new(Peer {
             name: name.clone(),
-            pool: Pool::new(limits),
+            pool: Pool::new(rules),
+            room: self.room.clone(),
             status: watch::Sender::new(Status::IDLE),
             commands,
             quic: watch::Sender::new(None),
             streams: Arc::new(()),
-            ended: watch::Sender::new(None),
+            ended: watch::Sender::new(Vec::new()),
         });
         inner.peers.insert(name.clone(), peer.clone());
         // Different for every peer and every run, so that dials do not fall together.

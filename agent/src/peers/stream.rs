@@ -16,7 +16,7 @@ use crate::vocabulary::Path;
 /// A stream that this side has opened.
 pub enum Stream {
     /// Over a lane of the pool.
-    Lane(Box<Lease>),
+    Lane(Lease),
     /// Over QUIC.
     Quic(Box<OverQuic>),
 }

@@ -93,7 +93,8 @@ struct Failed {
 
 impl From<NoStream> for Failed {
     fn from(no: NoStream) -> Self {
-        Self { layer: Layer::NoRoute, reason: no.reason, detail: no.detail }
+        let layer = if no.reason == Reason::Limit { Layer::Limit } else { Layer::NoRoute };
+        Self { layer, reason: no.reason, detail: no.detail }
     }
 }
 

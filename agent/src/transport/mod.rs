@@ -39,7 +39,6 @@ pub mod frame;
 pub mod hello;
 pub mod lane;
 pub mod message;
-pub mod pool;
 pub mod quic;
 pub mod resolve;
 pub mod secure;

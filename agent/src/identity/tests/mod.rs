@@ -6,3 +6,5 @@ mod refusals;
 mod revocation;
 mod secrets;
 mod support;
+
+pub(crate) use support::contexts;

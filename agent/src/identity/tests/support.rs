@@ -153,6 +153,12 @@ pub(super) fn context(pki: &Pki, list: List, shift: Duration) -> TlsContext {
     context_of(pki.node("alpha").identity("alpha"), pki.trust(), list, shift)
 }
 
+/// Two nodes of that mesh, who trust the same root.
+pub(crate) fn contexts(names: [&str; 2]) -> [TlsContext; 2] {
+    let pki = Pki::new();
+    names.map(|name| context_of(pki.node(name).identity(name), pki.trust(), List::default(), Duration::ZERO))
+}
+
 pub(super) fn context_of(identity: Identity, trust: Trust, list: List, shift: Duration) -> TlsContext {
     let members = Names(["alpha", "beta", "gamma"].into());
     TlsContext::new(Arc::new(identity), Arc::new(trust), Arc::new(members), Arc::new(list), Clock::shifted(shift))

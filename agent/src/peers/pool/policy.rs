@@ -1,0 +1,345 @@
+//! Which lanes to make, hand out, keep and retire: the policy of one peer's pool, pure.
+//!
+//! An application takes the lane that became idle last (its TCP window is the warmest, and the others can grow old and go).
+//! If there is none it waits for the first of a lane that comes back and a fresh one. A lane belongs to the epoch of identity
+//! and trust in which it was made; those of another epoch are retired as they fall idle.
+//!
+//! ```text
+//!   handle_take ◀── idle ◀──────────── handle_made, handle_given
+//!        │           │ ▲ │                       ▲
+//!        │    Assign │ │ └ Retire                │
+//!        ▼           ▼ │                         │
+//!       busy ─ handle_idle          poll_make: dial, or ask the peer to dial
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::peers::back_off::BackOff;
+use crate::snapshot::Epochs;
+
+/// What a pool keeps to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rules {
+    /// Idle lanes that are kept, and made ahead of need, while the link is up.
+    pub warm: usize,
+    /// Lanes at most, in whatever state.
+    pub most: usize,
+    /// Lanes that are being made at most.
+    pub handshakes: usize,
+    /// Applications that may wait at most.
+    pub waiting: usize,
+    /// How long a lane beyond the warm ones stays idle before it is retired.
+    pub idle: Duration,
+    /// How long the peer may take to dial what it was asked for.
+    pub answer: Duration,
+    /// The pause after a failed dial: the first, doubled up to the second.
+    pub pause: (Duration, Duration),
+}
+
+impl Rules {
+    /// The rules of an agent that is told these limits. Memory counts: a burst's lanes go soon after it.
+    pub const fn new(warm: usize, most: usize, waiting: usize) -> Self {
+        Self {
+            warm,
+            most,
+            handshakes: 16,
+            waiting,
+            idle: Duration::from_secs(10),
+            answer: Duration::from_secs(5),
+            pause: (Duration::from_millis(50), Duration::from_secs(1)),
+        }
+    }
+}
+
+/// Who dials the lanes that a pool hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// We do.
+    Dial,
+    /// The peer, which has no address: it is asked by WANT_LANES.
+    Ask,
+    /// We do, and the peer where that fails: it has dialled the control connection, so it can.
+    Either,
+}
+
+/// Names a lane; the shell numbers them, each number once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub u64);
+
+/// Names an application that waits for a lane; the shell numbers them, each number once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
+/// The identity and the trust with which a lane was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LaneEpoch {
+    /// The epoch of our identity.
+    pub identity: u64,
+    /// The epoch of the trust bundle.
+    pub trust: u64,
+}
+
+impl From<Epochs> for LaneEpoch {
+    fn from(epochs: Epochs) -> Self {
+        Self { identity: epochs.identity, trust: epochs.trust }
+    }
+}
+
+/// What the shell is to do with a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Hand the lane to the application; it comes back by [`Policy::handle_idle`] or [`Policy::handle_lost`].
+    Assign(WaiterId, LaneId),
+    /// Close the idle lane in order. It is no longer the pool's.
+    Retire(LaneId),
+}
+
+/// The lanes that the shell is to have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Make {
+    /// Dial so many, and answer each by [`Policy::handle_made`] or [`Policy::handle_dial_failed`].
+    Dial(usize),
+    /// Ask the peer for so many more: WANT_LANES. They come by [`Policy::handle_given`].
+    Ask(usize),
+}
+
+/// The pool takes no more: [`Rules::waiting`] applications wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("too many connections wait for a lane")]
+pub struct Full;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Idle {
+    lane: LaneId,
+    since: Instant,
+}
+
+/// One peer's lanes on which we open.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    rules: Rules,
+    epoch: LaneEpoch,
+    /// `None`: the link is down or does not run over lanes.
+    source: Option<Source>,
+    /// The one that became idle last at the back.
+    idle: Vec<Idle>,
+    busy: BTreeMap<LaneId, LaneEpoch>,
+    waiting: VecDeque<WaiterId>,
+    /// Our dials in flight.
+    dialling: usize,
+    /// Lanes that the peer was asked for, and until when they count as coming.
+    asked: usize,
+    asked_until: Option<Instant>,
+    back_off: BackOff,
+    actions: VecDeque<Action>,
+}
+
+impl Policy {
+    /// An empty pool whose link is down.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            epoch: LaneEpoch::default(),
+            source: None,
+            idle: Vec::new(),
+            busy: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            dialling: 0,
+            asked: 0,
+            asked_until: None,
+            back_off: BackOff::new(rules.pause.0, rules.pause.1),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Lanes idle and busy.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.idle.len(), self.busy.len())
+    }
+
+    /// An application takes the newest idle lane, if there is one. It comes back by [`handle_idle`](Self::handle_idle) or
+    /// [`handle_lost`](Self::handle_lost).
+    pub fn handle_take(&mut self) -> Option<LaneId> {
+        let Idle { lane, .. } = self.idle.pop()?;
+        self.busy.insert(lane, self.epoch);
+        Some(lane)
+    }
+
+    /// An application waits for a lane.
+    ///
+    /// # Errors
+    /// [`Full`] if as many wait as the rules allow.
+    pub fn handle_waiter(&mut self, waiter: WaiterId, now: Instant) -> Result<(), Full> {
+        if self.waiting.len() >= self.rules.waiting {
+            return Err(Full);
+        }
+        self.waiting.push_back(waiter);
+        self.plan(now);
+        Ok(())
+    }
+
+    /// An application waits no longer. Nothing happens if it has its lane already.
+    pub fn handle_cancelled(&mut self, waiter: WaiterId) {
+        self.waiting.retain(|&waiting| waiting != waiter);
+    }
+
+    /// The link has come up and runs over lanes, or runs over another control connection: warm lanes are kept. The peer is
+    /// reached, so dials pause no longer; what it was asked for before it has forgotten.
+    pub fn handle_up(&mut self, source: Source, now: Instant) {
+        self.source = Some(source);
+        self.back_off.reset();
+        (self.asked, self.asked_until) = (0, None);
+        self.plan(now);
+    }
+
+    /// The link is down or runs another way: no lanes are made, and idle ones are retired unless somebody waits.
+    pub fn handle_down(&mut self, now: Instant) {
+        self.source = None;
+        (self.asked, self.asked_until) = (0, None);
+        self.plan(now);
+    }
+
+    /// A lane that we have dialled is up. `epoch` is the one it was made with. A lane of another epoch, or beyond the limit,
+    /// is retired.
+    pub fn handle_made(&mut self, lane: LaneId, epoch: LaneEpoch, now: Instant) {
+        self.dialling = self.dialling.saturating_sub(1);
+        self.back_off.reset();
+        self.arrived(lane, epoch, now);
+    }
+
+    /// A dial has failed, or has led to nothing of use.
+    pub fn handle_dial_failed(&mut self, now: Instant) {
+        self.dialling = self.dialling.saturating_sub(1);
+        self.back_off.failed(now);
+        self.plan(now);
+    }
+
+    /// The peer has dialled a lane for us to open on, whether it was asked for or not.
+    pub fn handle_given(&mut self, lane: LaneId, epoch: LaneEpoch, now: Instant) {
+        self.asked = self.asked.saturating_sub(1);
+        if self.asked == 0 {
+            self.asked_until = None;
+        }
+        self.arrived(lane, epoch, now);
+    }
+
+    /// The stream on a lane is over, and the lane is idle again.
+    pub fn handle_idle(&mut self, lane: LaneId, now: Instant) {
+        match self.busy.remove(&lane) {
+            Some(epoch) if epoch == self.epoch => self.idle.push(Idle { lane, since: now }),
+            Some(_) => self.actions.push_back(Action::Retire(lane)),
+            None => {}
+        }
+        self.plan(now);
+    }
+
+    /// A lane is gone: it is used no more.
+    pub fn handle_lost(&mut self, lane: LaneId, now: Instant) {
+        if self.busy.remove(&lane).is_none() {
+            self.idle.retain(|idle| idle.lane != lane);
+        }
+        self.plan(now);
+    }
+
+    /// Identity or trust have changed. Idle lanes are retired now, busy ones when they fall idle. Lanes that are under way
+    /// come with their old epoch and are retired then.
+    pub fn handle_epoch(&mut self, epoch: LaneEpoch, now: Instant) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.actions.extend(self.idle.drain(..).map(|idle| Action::Retire(idle.lane)));
+        }
+        self.plan(now);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_make`](Self::poll_make) at the latest.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let paused = self.source == Some(Source::Dial) && self.missing() > 0;
+        let dial = if paused { self.back_off.until() } else { None };
+        let old = self.idle.first().filter(|_| self.idle.len() > self.kept()).map(|idle| idle.since + self.rules.idle);
+        [dial, old, self.asked_until].into_iter().flatten().min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.asked_until.is_some_and(|until| until <= now) {
+            // They are no longer counted on. Where we can dial ourselves it is our turn again.
+            (self.asked, self.asked_until) = (0, None);
+            self.back_off.reset();
+        }
+        self.plan(now);
+    }
+
+    /// The next thing to do with a lane.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The lanes to make now. They count as coming from here on.
+    pub fn poll_make(&mut self, now: Instant) -> Option<Make> {
+        let make = self.make(now)?;
+        match make {
+            Make::Dial(count) => self.dialling += count,
+            Make::Ask(count) => {
+                self.asked += count;
+                self.asked_until = Some(now + self.rules.answer);
+            }
+        }
+        Some(make)
+    }
+
+    /// Whether [`poll_make`](Self::poll_make) would ask for lanes.
+    pub fn is_short(&self, now: Instant) -> bool {
+        self.make(now).is_some()
+    }
+
+    fn make(&self, now: Instant) -> Option<Make> {
+        let count = Some(self.missing()).filter(|&count| count > 0)?;
+        match self.source? {
+            Source::Either if self.back_off.has_failed() => Some(Make::Ask(count)),
+            Source::Dial | Source::Either => self.back_off.is_over(now).then_some(Make::Dial(count)),
+            Source::Ask => Some(Make::Ask(count)),
+        }
+    }
+
+    /// Idle lanes that do not grow old.
+    fn kept(&self) -> usize {
+        self.source.map_or(0, |_| self.rules.warm)
+    }
+
+    /// How many lanes should be coming and are not.
+    fn missing(&self) -> usize {
+        if self.source.is_none() {
+            return 0;
+        }
+        let need = (self.waiting.len() + self.kept()).saturating_sub(self.idle.len());
+        let room = self.rules.most.saturating_sub(self.idle.len() + self.busy.len());
+        need.min(room).min(self.rules.handshakes).saturating_sub(self.dialling + self.asked)
+    }
+
+    fn arrived(&mut self, lane: LaneId, epoch: LaneEpoch, now: Instant) {
+        if epoch != self.epoch || self.idle.len() + self.busy.len() >= self.rules.most {
+            self.actions.push_back(Action::Retire(lane));
+        } else {
+            self.idle.push(Idle { lane, since: now });
+        }
+        self.plan(now);
+    }
+
+    fn plan(&mut self, now: Instant) {
+        while !self.idle.is_empty()
+            && let Some(waiter) = self.waiting.pop_front()
+        {
+            let taken = self.handle_take();
+            self.actions.extend(taken.map(|lane| Action::Assign(waiter, lane)));
+        }
+        let spare = self.idle.len().saturating_sub(self.kept());
+        let up = self.source.is_some();
+        let over = |idle: &&Idle| !up || idle.since + self.rules.idle <= now;
+        let old = self.idle.iter().take(spare).take_while(over).count();
+        self.actions.extend(self.idle.drain(..old).map(|idle| Action::Retire(idle.lane)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const RULES: Rules = Rules { handshakes: 3, ..Rules::new(2, 6, 10) };
+const OLD: LaneEpoch = LaneEpoch { identity: 1, trust: 1 };
+const NEW: LaneEpoch = LaneEpoch { identity: 2, trust: 1 };
+
+fn drain(pool: &mut Policy) -> Vec<Action> {
+    std::iter::from_fn(|| pool.poll()).collect()
+}
+
+fn up(source: Source, now: Instant) -> Policy {
+    let mut pool = Policy::new(RULES);
+    pool.handle_epoch(OLD, now);
+    pool.handle_up(source, now);
+    pool
+}
+
+/// A pool with its warm lanes, 1 and 2.
+fn warm(now: Instant) -> Policy {
+    let mut pool = up(Source::Dial, now);
+    assert!(pool.is_short(now));
+    assert_eq!(pool.poll_make(now), Some(Make::Dial(2)));
+    pool.handle_made(LaneId(1), OLD, now);
+    pool.handle_made(LaneId(2), OLD, now);
+    assert_eq!((drain(&mut pool), pool.next_timeout(), pool.poll_make(now)), (vec![], None, None), "warm lanes stay");
+    pool
+}
+
+#[test]
+fn the_lane_that_became_idle_last_is_taken_first_and_the_warm_ones_are_made_up() {
+    let now = Instant::now();
+    let mut pool = warm(now);
+    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), Some(Make::Dial(1))));
+    pool.handle_idle(LaneId(2), now);
+    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), None), "one is under way already");
+    assert_eq!((pool.handle_take(), pool.handle_take()), (Some(LaneId(1)), None));
+}
+
+#[test]
+fn who_waits_takes_the_first_of_a_returned_and_a_fresh_lane_in_order_of_arrival() {
+    let now = Instant::now();
+    let mut pool = warm(now);
+    for _ in 0..2 {
+        pool.handle_take();
+    }
+    for waiter in 3..=4 {
+        pool.handle_waiter(WaiterId(waiter), now).unwrap();
+    }
+    assert_eq!(pool.poll_make(now), Some(Make::Dial(3)), "no more than three handshakes in flight");
+    pool.handle_idle(LaneId(1), now);
+    assert_eq!(drain(&mut pool), [Action::Assign(WaiterId(3), LaneId(1))]);
+    pool.handle_made(LaneId(3), OLD, now);
+    assert_eq!(drain(&mut pool), [Action::Assign(WaiterId(4), LaneId(3))]);
+}
+
+#[test]
+fn lanes_are_capped_and_a_returned_one_serves_who_waits_at_the_cap() {
+    let now = Instant::now();
+    let mut pool = up(Source::Dial, now);
+    for waiter in 0..10 {
+        pool.handle_waiter(WaiterId(waiter), now).unwrap();
+    }
+    assert_eq!(pool.handle_waiter(WaiterId(10), now), Err(Full));
+    let mut dials = 0;
+    for lane in 0..6 {
+        if let Some(Make::Dial(count)) = pool.poll_make(now) {
+            dials += count;
+        }
+        pool.handle_made(LaneId(lane), OLD, now);
+    }
+    assert_eq!((dials, pool.poll_make(now)), (6, None));
+    drain(&mut pool);
+    pool.handle_idle(LaneId(3), now);
+    assert_eq!(drain(&mut pool), [Action::Assign(WaiterId(6), LaneId(3))]);
+    pool.handle_given(LaneId(9), OLD, now);
+    assert_eq!(drain(&mut pool), [Action::Retire(LaneId(9))], "one that nobody asked for");
+}
+
+#[test]
+fn a_pool_that_is_no_longer_used_shrinks_to_its_warm_lanes() {
+    let now = Instant::now();
+    let mut pool = warm(now);
+    for lane in 3..=5 {
+        pool.handle_given(LaneId(lane), OLD, now + Duration::from_secs(lane));
+    }
+    assert_eq!(pool.next_timeout(), Some(now + RULES.idle));
+    pool.handle_timeout(now + RULES.idle);
+    assert_eq!(drain(&mut pool), [Action::Retire(LaneId(1)), Action::Retire(LaneId(2))], "the oldest first");
+    let next = pool.next_timeout().unwrap();
+    assert_eq!(next, now + RULES.idle + Duration::from_secs(3));
+    pool.handle_timeout(next);
+    assert_eq!((drain(&mut pool), pool.next_timeout()), (vec![Action::Retire(LaneId(3))], None));
+}
+
+#[test]
+fn a_pool_whose_link_is_down_makes_and_keeps_nothing_and_serves_who_still_waits() {
+    let now = Instant::now();
+    let mut pool = warm(now);
+    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), Some(Make::Dial(1))));
+    pool.handle_down(now);
+    assert_eq!((drain(&mut pool), pool.counts()), (vec![Action::Retire(LaneId(1))], (0, 1)));
+    pool.handle_waiter(WaiterId(1), now).unwrap();
+    assert_eq!((pool.poll_make(now), pool.next_timeout()), (None, None));
+    pool.handle_made(LaneId(3), OLD, now);
+    pool.handle_idle(LaneId(2), now);
+    let expected = [Action::Assign(WaiterId(1), LaneId(3)), Action::Retire(LaneId(2))];
+    assert_eq!((drain(&mut pool), pool.counts()), (expected.to_vec(), (0, 1)));
+    pool.handle_up(Source::Dial, now);
+    assert_eq!(pool.poll_make(now), Some(Make::Dial(2)));
+}
+
+#[test]
+fn a_changed_epoch_retires_idle_lanes_now_busy_ones_later_and_those_under_way_on_arrival() {
+    let now = Instant::now();
+    let mut pool = warm(now);
+    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), Some(Make::Dial(1))));
+    pool.handle_epoch(NEW, now);
+    assert_eq!((drain(&mut pool), pool.poll_make(now)), (vec![Action::Retire(LaneId(1))], Some(Make::Dial(1))));
+    pool.handle_made(LaneId(3), OLD, now);
+    assert_eq!((drain(&mut pool), pool.poll_make(now)), (vec![Action::Retire(LaneId(3))], Some(Make::Dial(1))));
+    pool.handle_idle(LaneId(2), now);
+    assert_eq!(drain(&mut pool), [Action::Retire(LaneId(2))]);
+    pool.handle_made(LaneId(4), NEW, now);
+    assert_eq!((drain(&mut pool), pool.counts()), (vec![], (1, 0)));
+}
+
+#[test]
+fn failed_dials_pause_longer_and_longer_until_one_works() {
+    let mut now = Instant::now();
+    let mut pool = up(Source::Dial, now);
+    for expected in [50, 100, 200, 400, 800, 1000, 1000] {
+        assert_eq!(pool.poll_make(now), Some(Make::Dial(2)));
+        pool.handle_dial_failed(now);
+        pool.handle_dial_failed(now);
+        let next = pool.next_timeout().unwrap();
+        assert_eq!(next - now, Duration::from_millis(expected), "what fails together counts once");
+        assert_eq!(pool.poll_make(next - Duration::from_nanos(1)), None);
+        now = next;
+    }
+    pool.poll_make(now);
+    pool.handle_dial_failed(now);
+    assert_eq!(pool.poll_make(now), None);
+    pool.handle_up(Source::Dial, now);
+    assert_eq!(pool.poll_make(now), Some(Make::Dial(1)), "the peer is there again, and one dial is still in flight");
+    pool.handle_made(LaneId(1), OLD, now);
+    pool.handle_made(LaneId(2), OLD, now);
+    assert_eq!(pool.next_timeout(), None, "nothing is missing");
+}
+
+#[test]
+fn a_peer_without_address_is_asked_for_its_lanes_again_if_they_do_not_come() {
+    let now = Instant::now();
+    let mut pool = up(Source::Ask, now);
+    assert_eq!(pool.poll_make(now), Some(Make::Ask(2)));
+    pool.handle_waiter(WaiterId(1), now).unwrap();
+    assert_eq!(pool.poll_make(now), Some(Make::Ask(1)));
+    pool.handle_given(LaneId(1), OLD, now);
+    assert_eq!((drain(&mut pool), pool.poll_make(now)), (vec![Action::Assign(WaiterId(1), LaneId(1))], None));
+    pool.handle_up(Source::Ask, now);
+    assert_eq!(
+        pool.poll_make(now),
+        Some(Make::Ask(2)),
+        "a new control connection knows nothing of the old one's wishes"
+    );
+    let late = pool.next_timeout().unwrap();
+    assert_eq!((late - now, pool.poll_make(late)), (RULES.answer, None));
+    pool.handle_timeout(late);
+    assert_eq!(pool.poll_make(late), Some(Make::Ask(2)));
+    pool.handle_given(LaneId(2), OLD, late);
+    pool.handle_given(LaneId(3), OLD, late);
+    assert_eq!((pool.poll_make(late), pool.next_timeout()), (None, None));
+}
+
+#[test]
+fn where_dialling_fails_the_peer_is_asked_and_where_that_brings_nothing_dialling_is_tried_again() {
+    let now = Instant::now();
+    let mut pool = up(Source::Either, now);
+    assert_eq!(pool.poll_make(now), Some(Make::Dial(2)));
+    pool.handle_dial_failed(now);
+    assert_eq!(pool.poll_make(now), Some(Make::Ask(1)), "at once");
+    pool.handle_dial_failed(now);
+    assert_eq!(pool.poll_make(now), Some(Make::Ask(1)));
+    pool.handle_given(LaneId(1), OLD, now);
+    let late = pool.next_timeout().unwrap();
+    pool.handle_timeout(late);
+    assert_eq!((late, pool.poll_make(late)), (now + RULES.answer, Some(Make::Dial(1))));
+}
+
+proptest! {
+    #[test]
+    fn limits_hold_and_nobody_is_forgotten(
+        acts in proptest::collection::vec((0u8..12, any::<u8>()), 1..400),
+        source in prop_oneof![Just(Source::Dial), Just(Source::Ask), Just(Source::Either)],
+    ) {
+        let mut now = Instant::now();
+        let mut pool = up(source, now);
+        let (mut idle, mut busy, mut waiting) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut dials, mut ids, mut epoch, mut is_up) = (Vec::new(), 0u64, OLD, true);
+        for (what, much) in acts {
+            let pick = |set: &BTreeSet<u64>| set.iter().nth(usize::from(much) % set.len().max(1)).copied();
+            match what {
+                0..=2 => {
+                    ids += 1;
+                    match pool.handle_take() {
+                        Some(LaneId(lane)) => {
+                            prop_assert!(idle.remove(&lane) && waiting.is_empty());
+                            busy.insert(lane);
+                        }
+                        None => if pool.handle_waiter(WaiterId(ids), now).is_ok() {
+                            waiting.insert(ids);
+                        } else {
+                            prop_assert_eq!(waiting.len(), RULES.waiting);
+                        },
+                    }
+                }
+                3 => if let Some(waiter) = pick(&waiting) {
+                    waiting.remove(&waiter);
+                    pool.handle_cancelled(WaiterId(waiter));
+                },
+                4 => if much % 4 == 0 {
+                    is_up = false;
+                    pool.handle_down(now);
+                } else {
+                    is_up = true;
+                    pool.handle_up(source, now);
+                },
+                5 => if let Some(made) = dials.pop() {
+                    ids += 1;
+                    idle.insert(ids);
+                    pool.handle_made(LaneId(ids), made, now);
+                },
+                6 => if source != Source::Dial {
+                    ids += 1;
+                    idle.insert(ids);
+                    pool.handle_given(LaneId(ids), epoch, now);
+                },
+                7 => if dials.pop().is_some() { pool.handle_dial_failed(now) },
+                8 | 9 => if let Some(lane) = pick(&busy) {
+                    busy.remove(&lane);
+                    if much % 4 == 0 {
+                        pool.handle_lost(LaneId(lane), now);
+                    } else {
+                        idle.insert(lane);
+                        pool.handle_idle(LaneId(lane), now);
+                    }
+                },
+                10 => if much % 8 == 0 {
+                    epoch.trust += 1;
+                    pool.handle_epoch(epoch, now);
+                } else if let Some(lane) = pick(&idle) {
+                    idle.remove(&lane);
+                    pool.handle_lost(LaneId(lane), now);
+                },
+                _ => {
+                    now = now.max(pool.next_timeout().unwrap_or(now)) + Duration::from_millis(u64::from(much));
+                    pool.handle_timeout(now);
+                }
+            }
+            while let Some(action) = pool.poll() {
+                match action {
+                    Action::Assign(waiter, lane) => {
+                        prop_assert!(waiting.remove(&waiter.0) && idle.remove(&lane.0));
+                        prop_assert!(waiting.iter().all(|&other| other > waiter.0), "out of turn");
+                        busy.insert(lane.0);
+                    }
+                    Action::Retire(lane) => prop_assert!(idle.remove(&lane.0), "only idle lanes are retired"),
+                }
+            }
+            let short = pool.is_short(now);
+            let make = pool.poll_make(now);
+            prop_assert!(short == make.is_some() && !pool.is_short(now) && (make.is_none() || is_up));
+            match make {
+                Some(Make::Dial(count)) => {
+                    prop_assert!(source != Source::Ask);
+                    dials.extend(std::iter::repeat_n(epoch, count));
+                }
+                Some(Make::Ask(_)) => prop_assert!(source != Source::Dial && pool.next_timeout().is_some()),
+                None => {}
+            }
+            prop_assert_eq!(pool.counts(), (idle.len(), busy.len()));
+            prop_assert_eq!(pool.dialling, dials.len());
+            prop_assert!(idle.len() + busy.len() <= RULES.most && pool.dialling + pool.asked <= RULES.handshakes);
+            prop_assert!(waiting.is_empty() || idle.is_empty(), "a lane lies idle while somebody waits");
+            let coming = pool.dialling + pool.asked > 0 || pool.next_timeout().is_some();
+            let served = !is_up || idle.len() + busy.len() >= RULES.most || coming;
+            prop_assert!(waiting.is_empty() || served, "somebody waits for nothing");
+            prop_assert!(idle.len() >= RULES.warm || served, "cold");
+            prop_assert!(is_up || idle.is_empty(), "kept for nothing");
+        }
+    }
+}
