@@ -18,11 +18,11 @@ use crate::admin::view::{Bench, BenchOptions};
 pub struct BenchArgs {
     /// The node to measure with
     node: NodeName,
-    /// How many streams carry data at once
+    /// How many streams carry data at once, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BENCH_STREAMS)))]
     streams: u32,
-    /// How many seconds to carry data
+    /// How many seconds to carry data, 0.1 to 60
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
     /// Carry data from the far node to this one

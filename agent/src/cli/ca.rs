@@ -25,9 +25,9 @@ pub enum CaCommand {
         #[arg(value_name = "MESH")]
         mesh: Option<String>,
     },
-    /// Make a key and a certificate for a node, in a directory ready for its host; or renew a certificate
+    /// Make a key and a certificate for a node, in a directory ready for its host
     #[command(
-        after_help = "Examples:\n  adit ca issue beta --out ./beta\n\nIf the directory has a key already, the key stays \
+        after_help = "Examples:\n  adit ca issue beta --out ./beta\n  adit ca issue alpha --out .   a new certificate for the key in this directory\n\nIf the directory has a key already, the key stays \
                             and gets a new certificate. Restart the agent that uses it."
     )]
     Issue {
