@@ -44,7 +44,7 @@ macro_rules! reasons {
 
 reasons! {
     /// A code that this version does not know.
-    Other = 0, "other", "for a reason that this version does not know";
+    Other = 0, "other", "no reason was named";
     /// The service does not exist for this peer. Unknown and forbidden are told apart only where the operator looks.
     NotPermitted = 1, "not_permitted", "no `allow` of the service names this node";
     /// The target answered with a reset.

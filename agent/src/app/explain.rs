@@ -49,7 +49,6 @@ pub(super) async fn explain(view: &View, from: NodeName, service: ServiceName) -
     let on = list(found.on());
     steps.ok("service", format!("`{service}` is offered by {on}"));
 
-    let hint = || Some(format!("add \"{from}\" to `allow` of [service.{service}] in the mesh file"));
     if found.offered_by(&from) {
         let detail =
             format!("`{from}` offers `{service}` itself, so its applications use {} directly", found.target_at(&from));
@@ -62,7 +61,9 @@ pub(super) async fn explain(view: &View, from: NodeName, service: ServiceName) -
             if let Some(entry) = last_refusal(view, &from, Some(&service)) {
                 detail.push_str(&format!("; it was refused {} times, last at {}", entry.count, entry.last_at));
             }
-            return Ok(steps.fails("permit", detail, hint()));
+            let hint = matches!(denied, authz::Denied::NotAllowed { .. })
+                .then(|| format!("add \"{from}\" to `allow` of [service.{service}] in the mesh file"));
+            return Ok(steps.fails("permit", detail, hint));
         }
         None => return Ok(steps.fails("permit", "no node offers it", None)),
     }

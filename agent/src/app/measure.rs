@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::backend::View;
 use crate::admin::backend::{Failure, FailureKind};
+use crate::admin::routes::{MAX_BENCH_SECONDS, MAX_BENCH_STREAMS};
 use crate::admin::view::{Bench as Report, BenchOptions, Percentiles};
 use crate::peers::peer::{NoStream, Peer};
 use crate::peers::stream::Stream;
@@ -17,9 +18,6 @@ use crate::services::ingress::new_trace;
 use crate::transport::message::{Bench, Open, Purpose, TraceId};
 use crate::vocabulary::Path;
 
-/// Bounds of what may be asked.
-const MAX_STREAMS: u32 = 64;
-const MAX_SECONDS: f64 = 60.0;
 /// How long new streams are counted.
 const RATE: Duration = Duration::from_millis(500);
 /// How often the round trip is measured while bytes move.
@@ -27,11 +25,11 @@ const PROBE: Duration = Duration::from_millis(50);
 
 /// Measures the link to `node`.
 pub(super) async fn bench(view: &View, node: &NodeName, options: BenchOptions) -> Result<Report, Failure> {
-    if !(1..=MAX_STREAMS).contains(&options.streams) {
-        return Err(usage(format!("--streams takes 1 to {MAX_STREAMS}")));
+    if !(1..=MAX_BENCH_STREAMS).contains(&options.streams) {
+        return Err(usage(format!("--streams takes 1 to {MAX_BENCH_STREAMS}")));
     }
-    if !(options.seconds > 0.0 && options.seconds <= MAX_SECONDS) {
-        return Err(usage(format!("--seconds takes more than 0 and at most {MAX_SECONDS}")));
+    if !(options.seconds > 0.0 && options.seconds <= MAX_BENCH_SECONDS) {
+        return Err(usage(format!("--seconds takes more than 0 and at most {MAX_BENCH_SECONDS}")));
     }
     let peer = view.peer(node)?;
     let limit = view.host.limits.connect;

@@ -12,18 +12,20 @@ use crate::admin::view::{Bench, BenchOptions};
 
 /// Measures the link to a node between the two agents: throughput, new connections a second, round trips under load.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  adit bench alpha --streams 8 --seconds 10")]
+#[command(after_help = "Examples:\n  adit bench alpha\n  adit bench alpha --streams 8 --seconds 10\n  \
+                        adit bench alpha --reverse\n\n\
+                        Takes all the link gives, beside your own connections. Both agents must share a service.")]
 pub struct BenchArgs {
-    /// The node
+    /// The node to measure with
     node: NodeName,
-    /// Streams that carry at once
+    /// How many streams carry data at once, 1 to 64
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_BENCH_STREAMS)))]
     streams: u32,
-    /// How long
+    /// How many seconds to carry data, 0.1 to 60
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
-    /// From the far node to this one
+    /// Carry data from the far node to this one
     #[arg(long)]
     reverse: bool,
 }

@@ -19,7 +19,7 @@ use super::terminal::Terminal;
 #[derive(Debug, clap::Subcommand)]
 pub enum CaCommand {
     /// Make a root and an intermediate in DIR/ca
-    #[command(after_help = "Example: adit ca init lab")]
+    #[command(after_help = "Examples:\n  adit ca init lab")]
     Init {
         /// The mesh's name; that of DIR/mesh.toml if not given
         #[arg(value_name = "MESH")]
@@ -27,8 +27,8 @@ pub enum CaCommand {
     },
     /// Make a key and a certificate for a node, in a directory ready for its host
     #[command(
-        after_help = "Example: adit ca issue beta --out ./beta\n\nIf the directory has a key already, it gets a \
-                            new certificate for that key."
+        after_help = "Examples:\n  adit ca issue beta --out ./beta\n  adit ca issue alpha --out .   a new certificate for the key in this directory\n\nIf the directory has a key already, the key stays \
+                            and gets a new certificate. Restart the agent that uses it."
     )]
     Issue {
         /// The node
@@ -42,7 +42,7 @@ pub enum CaCommand {
     },
     /// Certify a key that was made elsewhere, from its signing request (PKCS#10)
     #[command(
-        after_help = "Example: adit ca sign beta.csr --node beta --out beta.pem\n\nOnly the key is taken from the \
+        after_help = "Examples:\n  adit ca sign beta.csr --node beta --out beta.pem\n\nOnly the key is taken from the \
                             request; its names are not."
     )]
     Sign {
@@ -59,16 +59,16 @@ pub enum CaCommand {
         validity: String,
     },
     /// List the certificates issued, oldest first
-    #[command(after_help = "Example: adit ca list --json")]
+    #[command(after_help = "Examples:\n  adit ca list --json")]
     List,
     /// Show a node's latest certificate
-    #[command(after_help = "Example: adit ca show beta")]
+    #[command(after_help = "Examples:\n  adit ca show beta")]
     Show {
         /// The node
         name: String,
     },
     /// Print the trust bundle: the root's certificate
-    #[command(after_help = "Example: adit ca export > trust.pem")]
+    #[command(after_help = "Examples:\n  adit ca export > trust.pem")]
     Export,
 }
 

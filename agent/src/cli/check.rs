@@ -24,15 +24,20 @@ pub const AGENT_FILE: &str = "agent.toml";
 /// Checks a mesh file, or without one the whole directory: mesh file, agent file, keys and certificates. Exits with 2 if
 /// there is an error.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  adit check\n  adit check mesh.toml\n  adit check --diff mesh.new.toml\n  \
-                        adit check --min-validity 14d")]
+#[command(
+    after_help = "Examples:\n  adit check                       this host's mesh file, agent file, keys and certificates\n  \
+                        adit check mesh.toml             that mesh file alone\n  \
+                        adit check --diff mesh.new.toml  what would change\n  \
+                        adit check --min-validity 2d     fail if the certificate ends within two days\n\n\
+                        Asks no running agent. Exits with 2 if there is an error; warnings alone are 0."
+)]
 pub struct CheckArgs {
-    /// A mesh file to check alone
+    /// A mesh file to check alone; without it, everything in the agent's directory
     pub(super) file: Option<PathBuf>,
-    /// An error if this host's certificate expires within this time, such as 14d
+    /// Count it as an error if this host's certificate expires within this time, such as 2d
     #[arg(long, value_name = "TIME", value_parser = validity, conflicts_with = "file")]
     min_validity: Option<Duration>,
-    /// A mesh file to check as well, and to say what changing to it would do
+    /// Another mesh file: check it too, and say what changing to it would do
     #[arg(long, value_name = "FILE")]
     diff: Option<PathBuf>,
 }
@@ -172,7 +177,7 @@ fn identity(
     {
         let (left, least) = (duration(left.as_seconds_f64()), duration(least.as_secs_f64()));
         let message = format!("the certificate expires in {left}, and {least} are asked for");
-        let hint = format!("issue it again: `adit ca renew {node}` on a host with a CA key");
+        let hint = format!("issue it again: `adit ca issue {node}` on the host with the CA key");
         problems.push(Problem::with_file(Severity::Error, &file, message).hint(hint));
     }
     problems

@@ -17,7 +17,7 @@ use crate::vocabulary::Path;
     after_help = "Examples:\n  adit connections\n  adit connections --follow --json | jq -c '{service, from, state}'"
 )]
 pub struct ConnectionsArgs {
-    /// Goes on: one line whenever a connection opens or ends, until Ctrl-C
+    /// Go on: one line whenever a connection opens or ends, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
 }

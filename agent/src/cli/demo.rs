@@ -18,12 +18,11 @@ use mesh::{Demo, Layout};
 
 /// A whole mesh on this machine, to look at: agents, certificates, a web service behind one of them
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  adit demo                     runs until Ctrl-C\n  adit demo --nodes 5 --keep ./demo\n  \
-                        adit demo --once --json       checks everything and exits"
-)]
+#[command(after_help = "Examples:\n  adit demo                          runs until Ctrl-C\n  \
+                  adit demo --nodes 5 --keep ./demo  keeps its directories, keys and logs\n  \
+                  adit demo --once --json            checks everything and exits")]
 pub struct DemoArgs {
-    /// How many nodes
+    /// How many nodes; the first offers the service
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=20))]
     nodes: u8,
     /// Keep everything in DIR (which must not exist) instead of a temporary directory
@@ -150,11 +149,13 @@ fn introduce(demo: &Demo, ctx: &Context, out: &mut dyn Write, started: Instant) 
         text += &format!("    curl http://{}/        as an application on {}\n", node.listen, node.name);
     }
     text += &format!(
-        "\nAsk the agents, for example:\n\n    adit status --dir {0}\n    adit explain {1} web --dir {0}\n    adit ping {offerer} --dir {0}\n\n\
+        "\nAsk the agents, for example:\n\n    {3} status --dir {0}\n    {3} explain {1} web --dir {0}\n    {3} ping {offerer} --dir {0}\n\n\
          Ctrl-C ends the demo{2}.\n\n",
         demo.directory(1).display(),
         layout.nodes[1].name,
-        if demo.is_kept() { ", its directories stay" } else { " and removes everything" }
+        if demo.is_kept() { ", its directories stay" } else { " and removes everything" },
+        // As it was called, so that the lines can be pasted.
+        std::env::args_os().next().unwrap_or_else(|| "adit".into()).display()
     );
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }

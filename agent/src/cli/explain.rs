@@ -12,7 +12,9 @@ use crate::admin::view::Explain;
 /// Why a node's applications get through to a service, or not: each step from listener to target, run against the live
 /// mesh. Exits with 4 if they do not.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  adit explain beta postgres")]
+#[command(after_help = "Examples:\n  adit explain beta web\n  adit explain beta web --json\n\n\
+                        Ask on FROM, or on a node that offers the service. Each step is run against the live mesh.\n\
+                        Exits with 4 if the connection would not be made.")]
 pub struct ExplainArgs {
     /// The node whose application wants to reach the service
     from: NodeName,

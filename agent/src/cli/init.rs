@@ -26,7 +26,10 @@ pub const NODES: &str = "nodes";
 /// Make a new mesh: its mesh file, its certificate authority, and this host's certificate
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  adit init lab --node alpha=10.0.0.1:7443 --node beta=10.0.0.2:7443\n  \
-                        adit init lab --node alpha=10.0.0.1:7443 --node beta --bundle --dir ./lab")]
+                        adit init lab --node alpha=10.0.0.1:7443 --node beta --bundle --dir ./lab\n\n\
+                        The first node is this host. A node without an address dials out, and is reached over what it\n\
+                        dialled. The copies of mesh.toml under DIR/nodes are made now: after editing DIR/mesh.toml, copy\n\
+                        it to every node.")]
 pub struct InitArgs {
     /// The mesh's name
     #[arg(value_name = "MESH")]
@@ -204,16 +207,21 @@ fn tell(
     });
     let mut text = format!("mesh `{mesh}` is made in {}\n", dir.display());
     // Writing to a String does not fail.
-    let _ = writeln!(text, "  {MESH_FILE}  nodes and services: edit it, then give every node the same");
-    let _ = writeln!(text, "  {CA}/        the certificate authority; move ca/root.key to a safe place, off this host");
+    let _ = writeln!(text, "  {MESH_FILE:<14} nodes and services: edit it, then give every node the same one");
+    let _ = writeln!(
+        text,
+        "  {:<14} the certificate authority; move {CA}/root.key to a safe place, off this host",
+        format!("{CA}/")
+    );
     let others = nodes.iter().skip(1).map(|(node, _)| node);
     if bundle {
         for (node, _) in nodes {
-            let _ = writeln!(text, "  {NODES}/{node}  for `adit run --dir` on {node}");
+            let _ =
+                writeln!(text, "  {:<14} all that {node} needs, with a copy of {MESH_FILE}", format!("{NODES}/{node}"));
         }
     } else {
         for node in others {
-            let _ = writeln!(text, "next: `adit ca issue {node}` makes a directory for {node}");
+            let _ = writeln!(text, "next: `adit ca issue {node} --dir {}` makes a directory for {node}", dir.display());
         }
     }
     if let Some(first) = first {

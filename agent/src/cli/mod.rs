@@ -34,15 +34,18 @@ use error::CliError;
 use crate::agent_file::AgentFile;
 use crate::clock::Clock;
 
-/// Straight, mutually authenticated, encrypted ways between the applications of your hosts.
+/// Encrypted, mutually authenticated tunnels between the applications of your hosts, without a VPN.
 #[derive(Debug, Parser)]
 #[command(
     name = "adit",
     version,
     max_term_width = 100,
-    after_help = "Examples:\n  adit demo                                   see a whole mesh at work on this machine\n  \
-                  adit init lab --node alpha=10.0.0.1:7443 --node beta=10.0.0.2:7443 --bundle\n  adit run                                    \
-                  the agent, in the foreground\n  adit explain beta postgres                  why does it (not) get through?"
+    after_help = "Examples:\n  adit demo                    see a whole mesh at work on this machine\n  \
+                  adit init lab --node alpha=10.0.0.1:7443 --node beta=10.0.0.2:7443 --bundle\n  \
+                  adit run --dir ./beta        the agent, in the foreground\n  \
+                  adit explain beta web        does it get through, and if not, why?\n\n\
+                  Exit status: 0 done; 1 it failed; 2 wrong usage, or a document that does not check;\n\
+                  3 the agent is not running; 4 refused; 130 interrupted."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -64,19 +67,19 @@ pub enum ColorChoice {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// The agent's directory
+    /// The agent's directory; if not given, /etc/adit for root, else $XDG_CONFIG_HOME/adit (~/.config/adit)
     #[arg(long, global = true, env = "ADIT_DIR", value_name = "DIR", help_heading = "Global options")]
     dir: Option<PathBuf>,
-    /// One JSON document (or one a line) instead of text for people
+    /// Answer with one JSON document (or one a line) instead of text, errors included
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
-    /// Only errors
+    /// Say nothing but the answer and errors
     #[arg(short, long, global = true, help_heading = "Global options")]
     quiet: bool,
-    /// More to read; twice: everything
+    /// Say more; -vv says everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     verbose: u8,
-    /// Colours
+    /// When to colour the output
     #[arg(
         long,
         global = true,
@@ -90,26 +93,30 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A whole mesh on this machine, to look at
+    /// Run a whole mesh on this machine, to look at
     Demo(demo::DemoArgs),
-    /// A new mesh: mesh file, certificate authority, and this host's certificate
+    /// Make a new mesh: its mesh file, its certificate authority, and this host's certificate
     Init(init::InitArgs),
-    /// The agent, in the foreground
+    /// Run the agent, in the foreground
     Run(run::RunArgs),
-    /// What is wrong with a mesh file, or with this host's directory
+    /// Say what is wrong with a mesh file, or with everything in this host's directory
     Check(check::CheckArgs),
-    /// The certificate authority
-    #[command(subcommand)]
+    /// Issue and look at certificates: the certificate authority on this host
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  adit ca list\n  adit ca issue beta           a key and a certificate for beta, in DIR/nodes/beta\n  \
+                      adit ca issue alpha --out .  a new certificate for the key in this directory"
+    )]
     Ca(ca::CaCommand),
-    /// How the running agent stands: links, services, recent refusals
+    /// Show the running agent: its links, services, certificate, recent refusals
     Status(status::StatusArgs),
-    /// The application connections that are open now
+    /// Show the application connections that are open now
     Connections(connections::ConnectionsArgs),
-    /// Why an application gets through to a service, or why not
+    /// Say why a node's applications get through to a service, or why not
     Explain(explain::ExplainArgs),
-    /// Round trips to another node
+    /// Measure round trips to another node
     Ping(ping::PingArgs),
-    /// How fast another node is
+    /// Measure throughput and new connections a second to another node
     Bench(bench::BenchArgs),
 }
 
@@ -126,7 +133,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => dispatch(cli, &mut out, &mut err),
         Err(error) if !error.use_stderr() => {
             // Help and version, which are answers.
-            return if write!(out, "{}", error.render().ansi()).is_ok() {
+            let color = io::stdout().is_terminal() && crate::logging::color_by_environment();
+            return if write!(out, "{}", styled(&error, color)).is_ok() {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
@@ -135,7 +143,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) if json => Err(usage(&error)),
         Err(error) => {
             // A closed standard error cannot be told about.
-            write!(err, "{}", styled(&error)).ok();
+            write!(err, "{}", styled(&error, crate::logging::stderr_color())).ok();
             return ExitCode::from(error::USAGE);
         }
     };
@@ -150,9 +158,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn styled(error: &clap::Error) -> String {
+fn styled(error: &clap::Error, color: bool) -> String {
     let rendered = error.render();
-    if io::stderr().is_terminal() { rendered.ansi().to_string() } else { rendered.to_string() }
+    if color { rendered.ansi().to_string() } else { rendered.to_string() }
 }
 
 /// clap's message as an error of ours.

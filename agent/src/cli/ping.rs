@@ -13,9 +13,11 @@ use crate::admin::view::{PingSummary, Probe};
 
 /// Probes the link to a node, one probe a second. Exits with 1 if none is answered.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  adit ping alpha -c 10")]
+#[command(
+    after_help = "Examples:\n  adit ping alpha\n  adit ping alpha -c 10\n\nOne probe a second, on the link that is there. Exits with 1 if none is answered."
+)]
 pub struct PingArgs {
-    /// The node
+    /// The node to probe
     node: NodeName,
     /// How many probes to send
     #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PROBES)))]

@@ -14,7 +14,8 @@ use crate::vocabulary::Role;
 
 /// The agent, in the foreground, until SIGTERM or Ctrl-C
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  adit run --dir ./lab/nodes/beta\n  ADIT_LOG=debug adit run\n\n\
+#[command(after_help = "Examples:\n  adit run --dir ./beta\n  ADIT_LOG=debug adit run\n\n\
+                        The files of the directory are read at the start: restart the agent after a change.\n\
                         SIGTERM and Ctrl-C drain: nothing new is accepted, connections may finish within `drain` of\n\
                         agent.toml's [limits]; a second one ends them at once.")]
 pub struct RunArgs {
@@ -86,7 +87,7 @@ fn ready(view: &View) {
             _ => {}
         }
     }
-    tracing::info!(event = "ready", services = services.len(), "ready");
+    tracing::info!(event = "ready", services = services.len());
 }
 
 /// What a person or program is told about an agent that does not start.

@@ -22,7 +22,9 @@ const REFUSALS: usize = 10;
 
 /// The running agent at a glance: peers, services, certificate, what was refused lately.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  adit status --json | jq '.peers[] | select(.state != \"up\")'")]
+#[command(
+    after_help = "Examples:\n  adit status\n  adit status --dir ./beta\n  adit status --json | jq '.peers[] | select(.state != \"up\")'"
+)]
 pub struct StatusArgs {}
 
 /// Runs the command.

@@ -61,7 +61,7 @@ impl FileError {
     pub fn hint(&self) -> String {
         match self {
             Self::Missing(_) => {
-                "make it with `adit init` or `adit join`, or name another directory with --dir".to_owned()
+                "make it with `adit init` or `adit ca issue`, or name another directory with --dir".to_owned()
             }
             Self::Unreadable { path, .. } => {
                 format!("let the agent's user read it: see `ls -l {}`", path.display())

@@ -123,10 +123,12 @@ impl LoadError {
                     "put this node's own certificate there, or correct the node's name in agent.toml".to_owned()
                 }
                 IdentityError::KeyMismatch(_) => {
-                    format!("put {KEY_FILE} and {CERTIFICATE_FILE} of the same issue there, or enrol the host again")
+                    format!(
+                        "put {KEY_FILE} and {CERTIFICATE_FILE} of the same issue there, or replace both: `adit ca issue`"
+                    )
                 }
                 IdentityError::Key | IdentityError::Profile(_) => {
-                    "issue the certificate again with `adit ca issue`, or enrol the host again".to_owned()
+                    "issue the certificate again: `adit ca issue`".to_owned()
                 }
             },
             Self::NoRoot { .. } => format!("copy {TRUST_FILE} from a host of the mesh that works"),
@@ -358,7 +360,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> 
 
 fn private_key(path: &Path, text: &Zeroizing<Vec<u8>>) -> Result<PrivateKeyDer<'static>, LoadError> {
     let pem = |why, hint| LoadError::Pem { path: path.to_owned(), why, hint };
-    let again = "put the unencrypted PEM key there again, whole, or enrol the host again";
+    let again = "put the unencrypted PEM key there again, whole, or replace key and certificate: `adit ca issue`";
     if text.is_empty() {
         return Err(pem("the file is empty", again));
     }

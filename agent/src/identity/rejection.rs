@@ -158,7 +158,7 @@ impl Rejection {
             Self::NotYetValid { .. } => "compare both hosts' clocks",
             Self::UnknownCa { .. } => "both hosts need the same root in trust.pem",
             Self::BadSignature { .. } => "the certificate or the handshake was altered, or made with another key",
-            Self::Revoked { .. } => "enrol the host anew if it may come back",
+            Self::Revoked { .. } => "if the host may come back, give it a new key and certificate",
             Self::RevocationUnknown { .. } => "install a current revocation list of that issuer",
             Self::Profile(_) => "issue the certificate again",
             Self::WrongMesh { .. } => "compare mesh.name in both hosts' mesh files",
