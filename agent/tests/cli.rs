@@ -1,5 +1,7 @@
 //! The `adit` program as a stranger meets it: its help, its exit status, its errors, and what the README tells to type.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which fail by it")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -12,7 +12,7 @@
 //! Every stage notes what it finds at its place and goes on, so that a person sees all [`Problem`]s of a file at once. A
 //! [`Mesh`] comes out only if none of them is an error, so whoever holds one need not check anything again.
 //!
-//! The crate knows no clock, no network and no runtime, and touches the file system in [`load`] and [`read_text`] alone.
+//! The crate knows no clock, no network and no runtime, and touches the file system in [`load()`] and [`read_text`] alone.
 //! Documents are hostile until checked: size, nesting, groups within groups, comparisons and the number of problems are
 //! all bounded, and nothing of a document reaches a terminal unescaped. The reader in [`document`] is for any TOML
 //! document, and the agent's own file is read by it too.

@@ -1,7 +1,7 @@
 //! Network namespaces and the links between them, for running any program on a network of its own.
 //!
 //! Linux only, and no helper programs: everything is done by system calls and netlink. Root is not needed where the
-//! kernel lets an ordinary user make namespaces; [`enter`] finds out and says why not.
+//! kernel lets an ordinary user make namespaces; [`enter()`] finds out and says why not.
 //!
 //! ```text
 //!   enter()            the process gets a network, a mount table and, if it is not root, a user table of its own

@@ -25,7 +25,7 @@ impl Namespace {
     /// A host without links, its loopback up.
     ///
     /// # Errors
-    /// When the kernel gives no namespace, as it does to a process that [`enter`](crate::enter) was refused to.
+    /// When the kernel gives no namespace, as it does to a process that [`enter()`](crate::enter()) was refused to.
     pub fn new() -> Result<Self, Error> {
         let made = thread::scope(|scope| {
             let maker = scope.spawn(|| {

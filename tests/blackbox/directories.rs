@@ -323,7 +323,7 @@ fn one_service_fails(node: &str, lines: &str, state: &str, word: &str) -> Result
 fn a_certificate_that_peers_would_refuse_is_told() -> Result<()> {
     let mesh = Mesh::pair("auto").build()?;
     let directory = mesh.directory("alpha");
-    foreign_certificate(&directory)?;
+    foreign_certificate(&mesh, &directory)?;
     let alpha = mesh.start("alpha")?;
     alpha.wait_for_log(&["trust.pem", "certificate"], SOON)?;
     let checked = run(&mesh, &directory, &["check", "--json"])?;
