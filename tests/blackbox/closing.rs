@@ -153,8 +153,8 @@ fn refusing_server(transport: &str) -> Result<()> {
     let mesh = Mesh::pair(transport).build()?;
     let (alpha, _beta, _) = mesh.start_pair()?;
     let start = Instant::now();
-    let client = mesh.reach("app", "beta")?;
-    is(&client, Ending::Reset(0))?;
+    let end = mesh.end_of("app", "beta", SOON)?;
+    ensure!(end == Ending::Reset(0), "{end:?}");
     ensure!(start.elapsed() < Duration::from_secs(3), "only after {:?}", start.elapsed());
     crate::evidence::of(&alpha, &["target"], "refus")
 }

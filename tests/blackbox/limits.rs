@@ -110,8 +110,8 @@ fn the_connect_limit_can_be_set() -> Result<()> {
     mesh.block_everywhere(&[Traffic::All], Answer::Silence)?;
     let (_alpha, _beta) = (mesh.start("alpha")?, mesh.start("beta")?);
     let start = Instant::now();
-    let client = mesh.reach("app", "beta")?;
-    is_reset(&client)?;
+    let end = mesh.end_of("app", "beta", Duration::from_secs(10))?;
+    ensure!(end == adit_tests::load::Ending::Reset(0), "{end:?}");
     ensure!(start.elapsed() < Duration::from_secs(4), "only after {:?}", start.elapsed());
     Ok(())
 }

@@ -72,8 +72,7 @@ fn tls_does_not_fall_back_to_quic() -> Result<()> {
     let mesh = Mesh::pair("tls").in_namespaces().build()?;
     mesh.block_everywhere(&[Traffic::Tcp], Answer::Silence)?;
     let (_alpha, beta) = (mesh.start("alpha")?, mesh.start("beta")?);
-    let client = mesh.reach("app", "beta")?;
-    let end = ending(&client, CONNECT_LIMIT)?;
+    let end = mesh.end_of("app", "beta", CONNECT_LIMIT)?;
     ensure!(end == Ending::Reset(0), "{end:?}");
     ensure!(beta.peer("alpha")?["state"] != "up");
     Ok(())
@@ -103,8 +102,7 @@ fn both_blocked_is_told_and_heals() -> Result<()> {
     let error = told(&beta)?;
     ensure!(error.contains("no answer"), "it should say that nothing comes back: {error}");
     explains(&beta)?;
-    let client = mesh.reach("app", "beta")?;
-    let end = ending(&client, CONNECT_LIMIT)?;
+    let end = mesh.end_of("app", "beta", CONNECT_LIMIT)?;
     ensure!(end == Ending::Reset(0), "the application should be reset, not {end:?}");
     mesh.block_everywhere(&[], Answer::Silence)?;
     let healed = Instant::now();

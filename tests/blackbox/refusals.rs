@@ -59,8 +59,7 @@ fn install(mesh: &Mesh, node: &str, issuer: &Authority, leaf: &Leaf) -> Result<(
 /// Beta's application is reset, alpha says why, and beta does not call the link up.
 fn is_refused(mesh: &Mesh, alpha: &Agent, beta: &Agent, word: &str) -> Result<()> {
     evidence::of(alpha, &CERTIFICATE, word)?;
-    let client = mesh.reach("app", "beta")?;
-    let end = ending(&client, SOON * 2)?;
+    let end = mesh.end_of("app", "beta", SOON * 2)?;
     ensure!(end == Ending::Reset(0), "the application should be reset, not {end:?}");
     let peer = beta.peer("alpha")?;
     ensure!(peer["state"] != "up" && peer["error"].is_string(), "{peer}");
@@ -151,8 +150,7 @@ fn wrong_node(transport: &str) -> Result<()> {
     let _gamma = mesh.start("gamma")?;
     let beta = mesh.start("beta")?;
     evidence::of(&beta, &CERTIFICATE, "gamma")?;
-    let client = mesh.reach("app", "beta")?;
-    let end = ending(&client, SOON * 2)?;
+    let end = mesh.end_of("app", "beta", SOON * 2)?;
     ensure!(end == Ending::Reset(0), "the application should be reset, not {end:?}");
     let peer = beta.peer("alpha")?;
     let error = peer["error"].as_str().with_context(|| format!("no error in {peer}"))?;
@@ -177,8 +175,7 @@ fn not_allowed(transport: &str) -> Result<()> {
     gamma.wait_for_link("alpha")?;
     let server = mesh.serve("app", "alpha")?;
     let open = mesh.serve("open", "alpha")?;
-    let client = mesh.reach("app", "gamma")?;
-    let end = ending(&client, SOON)?;
+    let end = mesh.end_of("app", "gamma", SOON)?;
     ensure!(end == Ending::Reset(0), "the application should be reset, not {end:?}");
     evidence::of(&alpha, &["permit"], "not_permitted")?;
     let explained = alpha.explain("gamma", "app")?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use netsim::{Answer, End, Namespace, Switch, Traffic, veth};
 use crate::addresses::Block;
 use crate::agent::Agent;
 use crate::binary;
+use crate::load::{Ending, ending};
 use crate::pki::Authority;
 use crate::place::Place;
 use crate::scratch;
@@ -269,6 +271,18 @@ impl Mesh {
     /// Connects as an application that wants a service.
     pub fn reach(&self, service: &str, node: &str) -> Result<TcpStream> {
         self.place(node).connect(self.listener(service, node), SOON)
+    }
+
+    /// How a connection to a service ends for an application on `node` that sends nothing. One that is reset at once may be so
+    /// before its `connect` has returned.
+    pub fn end_of(&self, service: &str, node: &str, bound: Duration) -> Result<Ending> {
+        match self.reach(service, node) {
+            Ok(client) => ending(&client, bound),
+            Err(e) if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionReset) => {
+                Ok(Ending::Reset(0))
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// A connection through the mesh from `beta` to the service `app` of `alpha`: both its ends, client first.
