@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use adit_tests::load::{Ending, blast, ending};
+use adit_tests::load::{Ending, blast};
 use adit_tests::mesh::SOON;
 use adit_tests::suite::Test;
 use adit_tests::wait::eventually;

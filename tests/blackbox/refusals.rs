@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use adit_tests::load::{Ending, ending, round_trip};
+use adit_tests::load::{Ending, round_trip};
 use adit_tests::mesh::SOON;
 use adit_tests::pki::{Authority, Leaf};
 use adit_tests::suite::Test;
