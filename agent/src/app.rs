@@ -59,16 +59,18 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     let bound = bind::services(&host).await;
 
     let peers = Peers::start(host.clone());
-    let caps = Caps::new(caps::Limits {
+    let limits = caps::Limits {
         total: host.limits.handshakes_in_flight,
         per_source: host.limits.handshakes_in_flight_per_source,
-    });
+    };
+    // Each for itself, so that a flood of the one leaves the other way open.
+    let (tcp_caps, quic_caps) = (Caps::new(limits), Caps::new(limits));
     let mut tasks = JoinSet::new();
     for port in ports.tcp {
-        tasks.spawn(accept::tcp(host.clone(), peers.clone(), port, caps.clone()));
+        tasks.spawn(accept::tcp(host.clone(), peers.clone(), port, tcp_caps.clone()));
     }
     for endpoint in ports.quic {
-        tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, caps.clone()));
+        tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, quic_caps.clone()));
     }
     let view = Arc::new(View::new(host.clone(), peers.clone(), source, warnings, bound.describe()));
     let mut services = JoinSet::new();
@@ -82,6 +84,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
             async move { host.reached(Phase::Cut).await }
         }
     };
+    tasks.spawn(crate::memory::give_back(host.clone()));
     tasks.spawn(server::serve(admin, view.clone(), AdminLimits::default(), stopped()));
     if let Some(listener) = metrics {
         tasks.spawn(serve_metrics(listener, host.metrics.clone(), Vec::new(), stopped()));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use mesh_config::NodeName;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::agent_file::Limits;
 use crate::clock::Clock;
@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
+use crate::vocabulary::Role;
 
 /// Where the agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +49,8 @@ pub struct Host {
     pub names: Names,
     /// The sockets for dialling over QUIC.
     pub quic: Dialler,
+    /// Places for streams that only probe or measure.
+    pub side_streams: Semaphore,
     /// Where the agent is in its life.
     pub phase: watch::Sender<Phase>,
     refusals: Mutex<Recent>,
@@ -68,6 +71,7 @@ impl Host {
             metrics,
             names: Names::default(),
             quic: Dialler::default(),
+            side_streams: Semaphore::new(crate::services::egress::SIDE_STREAMS),
             phase: watch::Sender::new(Phase::Starting),
             refusals: Mutex::default(),
         })
@@ -105,6 +109,17 @@ impl Host {
         self.metrics.refusal(refusal.layer, refusal.reason);
         audit::connection_refused(&refusal);
         self.recent().record(refusal, self.clock.now());
+    }
+
+    /// Brings what live connections have moved into the metrics, which otherwise learn it at their end.
+    pub fn count_bytes(&self) {
+        for connection in self.table.all() {
+            let (received, sent) = connection.uncounted();
+            // Bytes are counted by service and direction; the role is no label of theirs.
+            let meter = self.metrics.service(&connection.service, Role::Reach);
+            meter.received(received);
+            meter.sent(sent);
+        }
     }
 
     /// What was refused lately, newest first.

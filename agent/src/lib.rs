@@ -8,6 +8,7 @@ pub mod clock;
 pub mod host;
 pub mod identity;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod peers;
 pub mod reason;

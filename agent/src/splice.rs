@@ -130,13 +130,15 @@ impl End {
 
 /// Moves bytes between an application's connection and a carrier until both directions are closed, or something breaks.
 ///
-/// At a disorderly end the carrier has been told to reset (unless the end came from it) and the application's connection
-/// is set to send a RST when it is dropped. `cut` resolves when somebody else decides that the connection must end.
+/// At a disorderly end that did not come from the carrier, the carrier has been told to reset. What the application sees when
+/// its connection is dropped is for the caller to choose by [`End`]. `finished` says that the application's end has been told
+/// on an earlier carrier and is told again by what this one was given. `cut` resolves when somebody else decides that the connection must end.
 pub async fn splice<C: Carrier>(
     app: &TcpStream,
     carrier: &mut C,
     limits: Limits,
     meter: &Meter,
+    finished: bool,
     cut: impl Future<Output = Reason>,
 ) -> End {
     let end = {
@@ -144,7 +146,7 @@ pub async fn splice<C: Carrier>(
         let mut timer = Timer::new(limits);
         // Only polled while no read would notice that the application is gone.
         let mut gone = pin!(reset_of(app));
-        let mut up = Half::Open;
+        let mut up = if finished { Half::Closed } else { Half::Open };
         let mut down = Half::Open;
         poll_fn(|cx| {
             if let Poll::Ready(reason) = cut.as_mut().poll(cx) {
@@ -214,7 +216,7 @@ pub async fn splice<C: Carrier>(
                 }
             }
 
-            if down == Half::Closed && up == Half::Open {
+            if down == Half::Closed && (up == Half::Open || !flushed) {
                 // The far side may still cut what it has finished sending on.
                 match carrier.poll_received(cx) {
                     Poll::Ready(Ok(Received::Reset(reason))) => return Poll::Ready(End::Far(reason)),
@@ -226,7 +228,7 @@ pub async fn splice<C: Carrier>(
                 if down == Half::Closed && flushed {
                     return Poll::Ready(End::Closed);
                 }
-                watch_app = down == Half::Open;
+                watch_app = true;
             }
             if watch_app && let Poll::Ready(error) = gone.as_mut().poll(cx) {
                 return Poll::Ready(End::Application(error));
@@ -238,13 +240,10 @@ pub async fn splice<C: Carrier>(
     if matches!(end, End::Lost(_)) && carrier.moved() {
         return End::Moved;
     }
-    if let Some(reason) = end.reason() {
-        // Dropping the socket now sends a RST instead of a FIN.
-        drop(SockRef::from(app).set_linger(Some(Duration::ZERO)));
-        match end {
-            End::Lost(_) | End::Far(_) => {}
-            _ => carrier.reset(reason),
-        }
+    if let End::Application(_) | End::Cut(_) = end
+        && let Some(reason) = end.reason()
+    {
+        carrier.reset(reason);
     }
     end
 }

@@ -18,6 +18,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests![in_namespaces:
         auto_takes_lanes_where_udp_is_blocked,
         auto_takes_quic_where_tcp_is_rejected,
+        auto_takes_lanes_though_the_peer_starts_later,
         quic_works_whole_with_tcp_blocked,
         tls_does_not_fall_back_to_quic,
         both_blocked_is_told_and_heals,
@@ -45,6 +46,22 @@ fn auto_takes_lanes_where_udp_is_blocked() -> Result<()> {
 
 fn auto_takes_quic_where_tcp_is_rejected() -> Result<()> {
     takes("auto", Traffic::Tcp, Answer::Rejection, "quic")
+}
+
+/// While nobody is there, neither way works; that must not decide which way is taken when somebody is.
+fn auto_takes_lanes_though_the_peer_starts_later() -> Result<()> {
+    let mesh = Mesh::pair("auto").in_namespaces().build()?;
+    let beta = mesh.start("beta")?;
+    eventually("beta has found nobody", SOON, || {
+        ensure!(beta.peer("alpha")?["error"].is_string());
+        Ok(())
+    })?;
+    // Long enough for the back-off to have grown.
+    std::thread::sleep(Duration::from_secs(2));
+    let _alpha = mesh.start("alpha")?;
+    let path = beta.wait_for_link("alpha")?;
+    ensure!(path == "lane", "it runs by {path}");
+    Ok(())
 }
 
 fn quic_works_whole_with_tcp_blocked() -> Result<()> {

@@ -1,7 +1,7 @@
 //! Endurance: minutes of stalls, silence and load. Not part of the suite.
 //!
-//! `cargo test --release -p adit-tests --test endurance -- --ignored [FILTER]`, after `cargo build --release`. Under an
-//! hour in all on two cores. Without `--ignored` everything is listed as ignored.
+//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. Under an hour in all on
+//! two cores.
 
 use std::process::ExitCode;
 use std::thread;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
             move || flapping(transport),
         ));
     }
-    adit_tests::suite::run(tests.into_iter().map(Test::only_when_asked).collect())
+    adit_tests::suite::run(tests)
 }
 
 fn stall(transport: &str, pause: Duration) -> Result<()> {

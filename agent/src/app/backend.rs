@@ -102,18 +102,14 @@ impl Backend for View {
     async fn status(&self) -> Result<Status, Failure> {
         let snapshot = self.host.snapshot.load_full();
         let identity = snapshot.tls.identity();
+        self.host.count_bytes();
         let connections = self.host.table.all();
         let mut services = self.services.clone();
         for service in &mut services {
-            let live: Vec<_> = connections.iter().filter(|c| c.service.as_str() == service.name).collect();
-            service.connections = live.len() as u64;
-            // Ended connections are in the metrics, live ones count themselves.
-            let (ended_in, ended_out) = match service.name.parse() {
-                Ok(name) => self.host.metrics.service(&name, service.role).bytes(),
-                Err(_) => (0, 0),
-            };
-            service.bytes_in = ended_in + live.iter().map(|c| c.meter.to_app.load(Relaxed)).sum::<u64>();
-            service.bytes_out = ended_out + live.iter().map(|c| c.meter.to_link.load(Relaxed)).sum::<u64>();
+            service.connections = connections.iter().filter(|c| c.service.as_str() == service.name).count() as u64;
+            if let Ok(name) = service.name.parse() {
+                (service.bytes_in, service.bytes_out) = self.host.metrics.service(&name, service.role).bytes();
+            }
         }
         let mut warnings = self.warnings.clone();
         if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
@@ -206,6 +202,7 @@ impl Backend for View {
     }
 
     fn metrics(&self) -> String {
+        self.host.count_bytes();
         self.host.metrics.text()
     }
 }

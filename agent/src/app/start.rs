@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::admin::socket::BindError;
 use crate::agent_file::AgentFile;
 use crate::clock::Clock;
-use crate::identity::{CERTIFICATE_FILE, Identity, LoadError, LoadWarning, Rejection, Trust};
+use crate::identity::{CERTIFICATE_FILE, Identity, LoadError, LoadWarning, Trust};
 use crate::snapshot::{Epochs, Snapshot};
 use crate::transport::message::Incarnation;
 
@@ -32,14 +32,6 @@ pub enum StartError {
     /// Key, certificate or trust bundle cannot be used.
     #[error(transparent)]
     Identity(#[from] LoadError),
-    /// No peer with the same trust bundle would take this node's certificate.
-    #[error("{}: peers with this host's trust.pem would refuse it: {rejection}", .path.display())]
-    Untrusted {
-        /// The certificate's file.
-        path: PathBuf,
-        /// Why.
-        rejection: Rejection,
-    },
     /// The mesh does not have this node.
     #[error("{}: the mesh `{mesh}` has no node `{node}`, which {} says this host is", .mesh_file.display(), .agent_file.display())]
     NotAMember {
@@ -150,11 +142,15 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     let told = |w: &LoadWarning| format!("{w}: {}", w.hint());
     warnings.extend(trust_warnings.iter().map(told));
     warnings.extend(identity_warnings.iter().map(told));
-    // A certificate that is merely out of date is a warning: renewal begins from it.
+    // While roots are exchanged this may be so for a time, and the peers may know the new one already: no reason to stay away.
     if let Err(rejection) = identity.check_against(&trust, now)
         && identity.valid_at(now).is_ok()
     {
-        return Err(StartError::Untrusted { path: dir.join(CERTIFICATE_FILE), rejection });
+        let path = dir.join(CERTIFICATE_FILE);
+        warnings.push(format!(
+            "{}: peers with this host's trust.pem would refuse this certificate: {rejection}",
+            path.display()
+        ));
     }
     let snapshot = Snapshot::new(Arc::new(mesh), Arc::new(identity), Arc::new(trust), clock, Epochs::FIRST);
     Ok(Plan { file, snapshot, clock, warnings, source: Source { path: mesh_path, applied_at: now } })

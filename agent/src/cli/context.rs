@@ -131,12 +131,17 @@ pub fn written(outcome: io::Result<()>) -> Result<(), CliError> {
     })
 }
 
-/// Ready when the user has pressed Ctrl-C.
+/// Ready when the user has pressed Ctrl-C, or the process is asked to end in another way.
 pub(super) async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler the signal ends the process by itself.
-        std::future::pending::<()>().await;
-    }
+    use tokio::signal::unix::{SignalKind, signal};
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let mut signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
+    // One without a handler ends the process by itself.
+    std::future::poll_fn(|cx| match signals.iter_mut().any(|signal| signal.poll_recv(cx).is_ready()) {
+        true => std::task::Poll::Ready(()),
+        false => std::task::Poll::Pending,
+    })
+    .await;
 }
 
 /// The agent's directory: the flag or `ADIT_DIR` (which the argument parser reads), `/etc/adit` for root,

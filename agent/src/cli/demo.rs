@@ -99,7 +99,10 @@ pub async fn run(args: DemoArgs, ctx: &Context, out: &mut dyn Write, err: &mut d
     let result = tokio::select! {
         result = work => result,
         never = web => never,
-        () = interrupted(), if args.once => Err(CliError { exit: super::INTERRUPTED, ..CliError::failed("interrupted", "interrupted") }),
+        () = interrupted() => match args.once {
+            true => Err(CliError { exit: super::INTERRUPTED, ..CliError::failed("interrupted", "interrupted") }),
+            false => Ok(()),
+        },
     };
     demo.stop(result.is_err() && !ctx.quiet, err).await;
     result
@@ -160,8 +163,6 @@ fn introduce(demo: &Demo, ctx: &Context, out: &mut dyn Write, started: Instant) 
 async fn watch(demo: &mut Demo, ctx: &Context, out: &mut dyn Write) -> Result<(), CliError> {
     let live = std::io::stdout().is_terminal() && !ctx.json && !ctx.quiet;
     let mut drawn = 0;
-    let stop = interrupted();
-    tokio::pin!(stop);
     loop {
         demo.all_alive()?;
         if live {
@@ -170,9 +171,6 @@ async fn watch(demo: &mut Demo, ctx: &Context, out: &mut dyn Write) -> Result<()
             drawn = view.lines().count();
             written(write!(out, "{up}{view}").and_then(|()| out.flush()))?;
         }
-        tokio::select! {
-            () = &mut stop => return Ok(()),
-            () = sleep(REDRAW) => {}
-        }
+        sleep(REDRAW).await;
     }
 }

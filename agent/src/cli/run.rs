@@ -110,10 +110,6 @@ fn explain(error: StartError, ctx: &Context) -> CliError {
         StartError::NoDirectory(_) => CliError::failed("no_directory", message)
             .hint("make one with `adit init MESH --node NAME=ADDR`, or name it by --dir or ADIT_DIR"),
         StartError::Identity(cause) => CliError::failed("identity", with_causes(&cause)).hint(cause.hint()),
-        StartError::Untrusted { ref rejection, .. } => {
-            let hint = rejection.hint();
-            CliError::failed("untrusted", message).hint(hint)
-        }
         StartError::NotAMember { node, .. } => CliError::usage("not_a_member", message)
             .hint(format!("add [node.{node}] to the mesh file, or correct `node` in agent.toml")),
         StartError::Bind { source, address, .. } => {

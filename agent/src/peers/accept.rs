@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quinn::{Endpoint, Incoming};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -28,6 +29,8 @@ use crate::transport::quic::{self, QuicError, QuicLink};
 use crate::transport::secure::{self, Refused};
 use crate::vocabulary::Direction;
 
+/// The receive window of a control connection, in bytes.
+const CONTROL_WINDOW: u32 = 128 << 10;
 /// How many QUIC handshakes with unproven addresses may be under way before Retry is asked for (RFC 9000 §8.1.2).
 const UNPROVEN: usize = 32;
 /// How long to wait when the process has run out of descriptors or memory.
@@ -42,9 +45,9 @@ pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((tcp, address)) => match caps.take(address) {
-                    Ok(slot) => {
+                    Ok((slot, evicted)) => {
                         let (host, peers) = (host.clone(), peers.clone());
-                        handshakes.spawn(async move { greet(&host, &peers, tcp, address, slot).await });
+                        handshakes.spawn(async move { greet(&host, &peers, tcp, address, (slot, evicted)).await });
                     }
                     Err(full) => {
                         // A RST, so that nothing lingers on this side.
@@ -65,12 +68,21 @@ pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps
     }
 }
 
-async fn greet(host: &Host, peers: &Peers, tcp: TcpStream, address: SocketAddr, slot: Slot) {
+async fn greet(
+    host: &Host,
+    peers: &Peers,
+    tcp: TcpStream,
+    address: SocketAddr,
+    (slot, evicted): (Slot, oneshot::Receiver<()>),
+) {
     tune(&tcp, host.limits.keepalive);
     let snapshot = host.snapshot.load_full();
     let deadline = Instant::now() + host.limits.handshake;
     let mine = host.hello(LaneRole::Opener);
-    let result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, deadline).await;
+    let result = tokio::select! {
+        result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, deadline) => result,
+        Ok(()) = evicted => return evict(host, address),
+    };
     drop(slot);
     let secure = match result {
         Ok(secure) => secure,
@@ -86,7 +98,10 @@ async fn greet(host: &Host, peers: &Peers, tcp: TcpStream, address: SocketAddr, 
     };
     host.metrics.handshake_ok(Direction::In, "tls", secure.took);
     // A member of the mesh, or the handshake would have failed; it may have left the mesh since.
-    let Some(peer) = peers.peer(secure.peer.node()) else { return };
+    let Some(peer) = peers.peer(secure.peer.node()) else {
+        let name = Some(secure.peer.node().clone());
+        return refuse(host, address, name, Layer::Limit, "draining", "this agent is stopping".to_owned());
+    };
     let command = if secure.alpn == ALPN_CTL {
         Command::Accepted(Way::Tls, Box::new(Control::from(secure)))
     } else {
@@ -115,9 +130,9 @@ pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: 
                         continue;
                     }
                     match caps.take(address) {
-                        Ok(slot) => {
+                        Ok((slot, evicted)) => {
                             let (host, peers) = (host.clone(), peers.clone());
-                            handshakes.spawn(async move { greet_quic(&host, &peers, incoming, slot).await });
+                            handshakes.spawn(async move { greet_quic(&host, &peers, incoming, slot, evicted).await });
                         }
                         Err(full) => {
                             incoming.refuse();
@@ -136,7 +151,7 @@ pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: 
     endpoint.wait_idle().await;
 }
 
-async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot) {
+async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot, evicted: oneshot::Receiver<()>) {
     let address = incoming.remote_address();
     let started = Instant::now();
     let deadline = started + host.limits.handshake;
@@ -145,7 +160,11 @@ async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot) 
         host.metrics.handshake_failed(Direction::In, "quic", name);
         refuse(host, address, None, failure.layer, name, failure.detail);
     };
-    let proven = match endpoint::accept(incoming, &snapshot.tls, deadline).await {
+    let accepted = tokio::select! {
+        accepted = endpoint::accept(incoming, &snapshot.tls, deadline) => accepted,
+        Ok(()) = evicted => return evict(host, address),
+    };
+    let proven = match accepted {
         Ok(proven) => proven,
         Err(Refused::Identity(rejection)) => {
             return failed(rejection.name(), Failure::new(Layer::Identity, rejection.to_string()));
@@ -156,6 +175,9 @@ async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot) 
     let mine = host.hello(LaneRole::Opener);
     let greeting = async {
         if proven.alpn == ALPN_CTL {
+            // One stream of small frames: nothing of what application streams need.
+            proven.connection.set_max_concurrent_bi_streams(1u32.into());
+            proven.connection.set_receive_window(CONTROL_WINDOW.into());
             let (hello, send, recv) = quic::greet(&proven.connection, mine, false, &host.clock).await?;
             let control = Control::over_quic(proven.connection, proven.peer, hello, send, recv);
             Ok::<_, QuicError>(Command::Accepted(Way::Quic, Box::new(control)))
@@ -173,6 +195,12 @@ async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot) 
     drop(slot);
     host.metrics.handshake_ok(Direction::In, "quic", started.elapsed());
     peer.tell(command).await;
+}
+
+/// Too many handshakes are under way, and this one is the oldest.
+fn evict(host: &Host, address: SocketAddr) {
+    let detail = "the oldest of too many handshakes made room for a younger one".to_owned();
+    refuse(host, address, None, Layer::Limit, "handshake_limit", detail);
 }
 
 fn refuse(

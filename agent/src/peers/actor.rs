@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::back_off::BackOff;
 use super::control::{self, Notice, Notices, Order};
 use super::dial::{self, Control};
+use super::judge::Judge;
 use super::machine::{Action, CloseReason, ControlId, Peer as Machine};
 use super::path::Way;
 use super::peer::{Command, Peer, Quic};
@@ -30,6 +31,7 @@ use crate::identity::VerifiedPeer;
 use crate::logging::audit;
 use crate::metrics::LinkMeter;
 use crate::reason::Reason;
+use crate::refusals::{Layer, Refusal};
 use crate::transport::failure::Failure;
 use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
@@ -41,6 +43,12 @@ use crate::vocabulary::{Direction, Path, PeerState};
 const QUIC_BACK_OFF: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// How many reverse lanes are dialled for the peer at once, however many it asks for.
 const MAX_REVERSE: usize = 16;
+/// How many QUIC connections for streams one peer may have: one that is used, and others that are on their way out.
+const MAX_QUIC: usize = 4;
+/// How many runs of a peer that have ended are remembered.
+const ENDED: usize = 8;
+/// How often lanes are judged.
+const TICK: Duration = Duration::from_secs(2);
 
 /// A control connection that runs.
 struct Running {
@@ -77,8 +85,12 @@ pub(super) struct Actor {
     /// Lanes that are served or closed.
     tasks: JoinSet<()>,
     meter: LinkMeter,
+    /// The connections of this peer's lanes, to be judged while there is no control channel.
+    lanes: Judge,
     /// Lanes that are being dialled for the peer to open on.
     reversing: usize,
+    /// QUIC connections for streams that live.
+    quic_links: Vec<Weak<Quic>>,
     dialling_quic: bool,
     quic_back_off: BackOff,
     quic_after: Option<Instant>,
@@ -116,7 +128,9 @@ impl Actor {
             channels: JoinSet::new(),
             tasks: JoinSet::new(),
             meter,
+            lanes: Judge::default(),
             reversing: 0,
+            quic_links: Vec::new(),
             dialling_quic: false,
             quic_back_off: QUIC_BACK_OFF,
             quic_after: None,
@@ -127,6 +141,7 @@ impl Actor {
     /// Runs until the agent has drained: then until the last stream of the peer has ended.
     pub(super) async fn run(mut self) {
         let pool = self.peer.pool.clone();
+        let mut tick = tokio::time::interval(TICK);
         loop {
             self.act();
             self.publish();
@@ -154,6 +169,7 @@ impl Actor {
                     self.dial_quic();
                 }
                 () = at(timeout) => self.machine.handle_timeout(Instant::now().into_std()),
+                _ = tick.tick() => self.lanes.look(self.up.is_some(), Instant::now()),
                 // What there is to do for the pool is done at the start of each round.
                 () = pool.called() => {}
                 () = at(pool_next) => {}
@@ -188,7 +204,10 @@ impl Actor {
                     self.peer.pool.shut();
                 }
                 Action::Ended(incarnation) => {
-                    self.peer.ended.send_replace(Some(incarnation));
+                    self.peer.ended.send_modify(|ended| {
+                        ended.truncate(ENDED - 1);
+                        ended.insert(0, incarnation);
+                    });
                 }
             }
         }
@@ -196,6 +215,8 @@ impl Actor {
 
     fn came_up(&mut self, id: u64, way: Way, incarnation: Incarnation) {
         self.up = Some(id);
+        // A run that had been taken for ended may be the one that lives.
+        self.peer.ended.send_modify(|ended| ended.retain(|run| *run != incarnation));
         let path = path_of(way);
         if let Some(running) = self.controls.get(&id) {
             audit::link_up(&self.peer.name, running.direction, path, &running.address, &running.serial);
@@ -250,7 +271,12 @@ impl Actor {
 
     /// Opens streams on a QUIC connection and serves those of the peer, until it ends.
     fn serve_quic(&mut self, link: QuicLink, incarnation: Incarnation, proven: VerifiedPeer) {
+        self.quic_links.retain(|quic| quic.strong_count() > 0);
+        if self.quic_links.len() >= MAX_QUIC {
+            return link.close(Reason::Limit);
+        }
         let quic = Arc::new(Quic { link, incarnation });
+        self.quic_links.push(Arc::downgrade(&quic));
         self.peer.quic.send_replace(Some(quic.clone()));
         let (host, peer) = (self.host.clone(), self.peer.clone());
         self.tasks.spawn(async move {
@@ -301,6 +327,10 @@ impl Actor {
                     return;
                 }
                 self.act();
+                if !self.has_room(&link) {
+                    return;
+                }
+                self.lanes.add(&link);
                 if reverse {
                     self.peer.pool.given(link, epoch);
                 } else {
@@ -391,6 +421,7 @@ impl Actor {
             Dialled::Lane(epoch, Ok(link)) => {
                 if self.machine.handle_incarnation(link.incarnation(), now) {
                     self.act();
+                    self.lanes.add(&link);
                     self.peer.pool.made(link, epoch);
                 } else {
                     self.peer.pool.dial_failed();
@@ -413,7 +444,12 @@ impl Actor {
             }
             Dialled::Reverse(result) => {
                 self.reversing -= 1;
-                if let Ok(link) = result {
+                if let Ok(link) = result
+                    && self.machine.handle_incarnation(link.incarnation(), now)
+                    && self.has_room(&link)
+                {
+                    self.act();
+                    self.lanes.add(&link);
                     self.serve(*link);
                 }
             }
@@ -473,6 +509,24 @@ impl Actor {
             });
         }
         next.map(Instant::from_std)
+    }
+
+    /// Whether the peer may have one lane more. What it dials beyond the limit is closed.
+    fn has_room(&mut self, link: &Link) -> bool {
+        let most = self.host.limits.lanes_per_peer;
+        if self.lanes.count() < most {
+            return true;
+        }
+        self.host.refuse(Refusal {
+            direction: Direction::In,
+            peer: Some(self.peer.name.clone()),
+            address: Some(link.address()),
+            service: None,
+            layer: Layer::Limit,
+            reason: "lanes_per_peer",
+            detail: format!("{most} lanes join this node and the peer, the limit"),
+        });
+        false
     }
 
     fn serve(&mut self, link: Link) {

@@ -22,7 +22,10 @@ pub const BACK_OFF: Duration = Duration::from_millis(50);
 pub const BACK_OFF_WANTED: Duration = Duration::from_secs(1);
 /// The longest pause otherwise.
 pub const BACK_OFF_UNWANTED: Duration = Duration::from_secs(30);
-/// How often TLS is tried again while the link runs over QUIC.
+/// How soon TLS is tried again when the link has come up over QUIC: a peer that starts late refuses TCP one moment and answers
+/// QUIC the next.
+pub const TLS_PROBE_FIRST: Duration = Duration::from_secs(1);
+/// How often it is tried after that, at the least: the pause doubles up to here.
 pub const TLS_PROBE: Duration = Duration::from_secs(30);
 /// A connection that lived less than this counts as a failed dial, lest two agents that disagree dial without pause.
 pub const STABLE: Duration = Duration::from_secs(1);
@@ -93,6 +96,8 @@ pub struct Peer {
     /// When the next round begins, or TLS is tried again.
     next: Option<Instant>,
     failures: u32,
+    /// Tries of TLS since the link came up over QUIC.
+    probes: u32,
     errors: [Option<DialFailure>; 2],
     former: VecDeque<Incarnation>,
     actions: VecDeque<Action>,
@@ -121,6 +126,7 @@ impl Peer {
             last_round: None,
             next: None,
             failures: 0,
+            probes: 0,
             errors: [None, None],
             former: VecDeque::new(),
             actions: VecDeque::new(),
@@ -266,6 +272,7 @@ impl Peer {
                 self.actions.push_back(Action::CloseControl(old.id, CloseReason::Duplicate));
             }
             self.actions.push_back(Action::Up { id, way, incarnation });
+            self.probes = 0;
             self.errors[way.index()] = None;
             self.round = None;
             self.next = None;
@@ -339,7 +346,9 @@ impl Peer {
                     self.next = None;
                     self.dial(Way::Tls);
                 } else if self.next.is_none() {
-                    self.next = Some(now + TLS_PROBE * 9 / 10 + self.jitter(TLS_PROBE / 10));
+                    let pause = TLS_PROBE_FIRST.saturating_mul(1 << self.probes.min(16)).min(TLS_PROBE);
+                    self.probes = self.probes.saturating_add(1);
+                    self.next = Some(now + pause * 9 / 10 + self.jitter(pause / 10));
                 }
             }
             None => {

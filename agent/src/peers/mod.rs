@@ -10,6 +10,7 @@ mod actor;
 pub mod back_off;
 pub mod control;
 pub mod dial;
+mod judge;
 pub mod machine;
 pub mod path;
 pub mod peer;

@@ -125,8 +125,8 @@ pub struct Peer {
     pub(super) quic: watch::Sender<Option<Arc<Quic>>>,
     /// Each QUIC stream of this side holds one of it.
     pub(super) streams: Arc<()>,
-    /// The run of the peer that ended last: its streams end with it.
-    pub(super) ended: watch::Sender<Option<Incarnation>>,
+    /// The runs of the peer that ended last, newest first: their streams end with them.
+    pub(super) ended: watch::Sender<Vec<Incarnation>>,
 }
 
 impl Peer {
@@ -255,7 +255,7 @@ impl Peer {
     pub fn run_ended(&self, incarnation: Incarnation) -> impl Future<Output = ()> + Send + use<> {
         let mut ended = self.ended.subscribe();
         async move {
-            if ended.wait_for(|run| *run == Some(incarnation)).await.is_err() {
+            if ended.wait_for(|runs| runs.contains(&incarnation)).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -324,7 +324,7 @@ mod tests {
                 commands,
                 quic: watch::Sender::new(None),
                 streams: Arc::new(()),
-                ended: watch::Sender::new(None),
+                ended: watch::Sender::new(Vec::new()),
             };
             let deadline = Instant::now() + Duration::from_secs(1);
             {

@@ -74,7 +74,7 @@ impl Peers {
             commands,
             quic: watch::Sender::new(None),
             streams: Arc::new(()),
-            ended: watch::Sender::new(None),
+            ended: watch::Sender::new(Vec::new()),
         });
         inner.peers.insert(name.clone(), peer.clone());
         // Different for every peer and every run, so that dials do not fall together.

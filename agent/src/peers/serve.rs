@@ -71,8 +71,14 @@ pub(super) async fn quic(host: &Arc<Host>, peer: &Arc<Peer>, quic: &Arc<Quic>, p
         let Ok(request) = request else { return };
         let (open, mut stream) = request.into_parts();
         if retired {
-            Answer::refuse(&mut stream, Reason::Draining, "").ok();
-            poll_fn(|cx| stream.poll_flush(cx)).await.ok();
+            streams.spawn(async move {
+                Answer::refuse(&mut stream, Reason::Draining, "").ok();
+                let told = async {
+                    poll_fn(|cx| stream.poll_flush(cx)).await.ok();
+                    stream.settle().await;
+                };
+                timeout(SETTLE, told).await.ok();
+            });
             continue;
         }
         let (host, peer, proven) = (host.clone(), peer.clone(), proven.clone());

@@ -1,24 +1,30 @@
 //! Mesh to application: what the offering agent does with a stream that a peer opens.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use mesh_config::{ServiceName, Target};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::authz::{self, Permit};
 use super::bench;
 use super::live::{self, Live};
 use super::table::{Opening, client_text};
-use crate::host::Host;
+use crate::host::{Host, Phase};
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::{Broken, Carrier};
-use crate::transport::connect;
+use crate::transport::connect::{self, reset_unless_in_order};
 use crate::transport::failure::Failure;
 use crate::transport::message::{Bench, Open, Purpose};
 use crate::vocabulary::{Direction, Path, Role};
+
+/// How long a refusal may take to leave.
+const TOLD: Duration = Duration::from_secs(5);
+/// Streams that only measure or probe, at once and for all peers.
+pub const SIDE_STREAMS: usize = 64;
 
 /// A stream that waits for this side's answer.
 pub trait Answer: Carrier {
@@ -47,8 +53,8 @@ pub async fn serve<S: Answer>(
 ) {
     let refused = match &open.purpose {
         Purpose::Service(name) => service(host, peer, path, name, &open, stream, ended).await,
-        Purpose::Probe(name) => probe(host, peer, name, stream).await,
-        Purpose::Bench(mode) => measure(host, peer, *mode, stream).await,
+        Purpose::Probe(name) => aside(host, ended, probe(host, peer, name, stream)).await,
+        Purpose::Bench(mode) => aside(host, ended, measure(host, peer, *mode, stream)).await,
     };
     if let Err(refused) = refused {
         host.refuse(Refusal {
@@ -63,7 +69,30 @@ pub async fn serve<S: Answer>(
         // What the peer is told says no more than it may know.
         let told = if refused.layer == Layer::Permit { String::new() } else { refused.told };
         stream.refuse(refused.reason, &told).ok();
-        poll_fn(|cx| stream.poll_flush(cx)).await.ok();
+        // A peer that takes nothing is not waited for.
+        timeout(TOLD, poll_fn(|cx| stream.poll_flush(cx))).await.ok();
+    }
+}
+
+/// Runs what serves no application: bounded in number, and cut with the link or the agent.
+async fn aside(
+    host: &Host,
+    ended: impl Future<Output = ()>,
+    work: impl Future<Output = Result<(), Refused>>,
+) -> Result<(), Refused> {
+    let Ok(_place) = host.side_streams.try_acquire() else {
+        return Err(Refused {
+            service: None,
+            layer: Layer::Limit,
+            reason: Reason::Limit,
+            detail: format!("{SIDE_STREAMS} probes and measurements are under way, the limit"),
+            told: String::new(),
+        });
+    };
+    tokio::select! {
+        result = work => result,
+        () = ended => Ok(()),
+        () = host.reached(Phase::Cut) => Ok(()),
     }
 }
 
@@ -115,8 +144,9 @@ async fn service<S: Answer>(
     // Nobody has set it before.
     entry.path.set(path.name()).ok();
     let app = reach(host, &permit, stream).await?;
+    reset_unless_in_order(&app);
     if stream.accept(&permit.target().to_string()).is_err() {
-        // Cut in the meantime: the target sees the connection end.
+        // Cut in the meantime: so is the target's connection.
         return Ok(());
     }
     let live = Live::begin(host, &entry, Role::Offer);
@@ -140,6 +170,7 @@ async fn reach<S: Answer>(host: &Host, permit: &Permit, stream: &mut S) -> Resul
             let reason = match failure.layer {
                 Layer::Refused => Reason::TargetRefused,
                 Layer::Silent => Reason::TargetTimeout,
+                Layer::Limit => Reason::Limit,
                 _ => Reason::TargetUnreachable,
             };
             refused(reason, format!("target {}: {failure}", permit.target()))

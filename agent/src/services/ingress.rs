@@ -1,6 +1,7 @@
 //! Application to mesh: the listeners for services that this node reaches, and what becomes of each connection.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +9,26 @@ use mesh_config::ServiceName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::live::{self, Live};
 use super::table::{Entry, Opening};
 use crate::host::{Host, Phase};
 use crate::peers::peer::{NoStream, Peer};
 use crate::peers::registry::Peers;
+use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::End;
-use crate::transport::connect::{is_exhausted, tune};
+use crate::transport::connect::{is_exhausted, reset_unless_in_order, tune};
 use crate::transport::message::{Open, Purpose, Refused, TraceId};
 use crate::vocabulary::{Direction, Role};
 
 /// How long to wait when the process has run out of descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// How long the far end may take to answer a cut.
+const WIND_UP: Duration = Duration::from_secs(2);
 
 /// Accepts applications of one service until the agent drains, then lets their connections end.
 pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, listener: TcpListener) {
@@ -57,6 +62,7 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
 /// One application's connection, from accept to end.
 async fn session(host: &Host, peers: &Peers, service: ServiceName, app: TcpStream, client: SocketAddr) {
     tune(&app, host.limits.keepalive);
+    reset_unless_in_order(&app);
     let trace = new_trace();
     let opening = Opening {
         service: service.clone(),
@@ -69,13 +75,11 @@ async fn session(host: &Host, peers: &Peers, service: ServiceName, app: TcpStrea
     let (entry, cut) = match host.table.insert(opening) {
         Ok(inserted) => inserted,
         Err(full) => {
-            app.set_zero_linger().ok();
             return note(host, None, &service, Some(client), Layer::Limit, Reason::Limit.name(), full.to_string());
         }
     };
-    if let Err(failed) = carry(host, peers, &entry, cut, &app, client).await {
-        // Whatever is wrong, the application is told at once, by a RST.
-        app.set_zero_linger().ok();
+    // Whatever goes wrong, the application is told at once: dropping its connection sends a RST.
+    if let Err(failed) = carry(host, peers, &entry, cut, app, client).await {
         let to = entry.to.get().cloned();
         note(host, to, &service, Some(client), failed.layer, failed.reason.name(), failed.detail);
     }
@@ -114,7 +118,7 @@ async fn carry(
     peers: &Peers,
     entry: &Entry,
     cut: oneshot::Receiver<Reason>,
-    app: &TcpStream,
+    app: TcpStream,
     client: SocketAddr,
 ) -> Result<(), Failed> {
     let started = Instant::now();
@@ -131,22 +135,24 @@ async fn carry(
     };
     let mut stream = tokio::select! {
         stream = peer.open(open, deadline) => stream?,
-        error = crate::splice::reset_of(app) => {
+        error = crate::splice::reset_of(&app) => {
             tracing::debug!(%error, %client, "the application left before a stream was ready");
             return Ok(());
         }
     };
     entry.path.set(stream.path().name()).ok();
-    let mut cut = std::pin::pin!(live::cut(cut, peer.run_ended(stream.incarnation())));
+    let mut told = std::pin::pin!(live::told(cut));
     let live = Live::begin(host, entry, Role::Reach);
-    let end = live::run_moving(host, entry, live, app, &mut stream, cut.as_mut(), (&peer, deadline)).await;
+    let end = live::run_moving(host, entry, live, &app, &mut stream, told.as_mut(), (&peer, deadline)).await;
+    // The application has all that it will get; what is left is between the agents.
+    drop(app);
     if matches!(stream.answer(), Some(Ok(_))) {
         host.metrics.connected(started.elapsed());
     }
     let refused = stream.answer().and_then(Result::err).map(|refused| Failed::from(&refused));
     match (refused, end) {
         (Some(failed), End::Far(_)) => {
-            stream.give_back().await;
+            wind_up(&peer, stream, told).await;
             Err(failed)
         }
         (_, End::Moved) => {
@@ -157,10 +163,27 @@ async fn carry(
             tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
             Ok(())
         }
-        _ => {
-            stream.give_back().await;
+        // A connection that somebody has cut is not wound up: its cut was the last word.
+        (_, End::Cut(Reason::Draining | Reason::LinkLost)) => Ok(()),
+        (_, End::Cut(_)) => {
+            timeout(WIND_UP, stream.give_back()).await.ok();
             Ok(())
         }
+        _ => {
+            wind_up(&peer, stream, told).await;
+            Ok(())
+        }
+    }
+}
+
+/// Waits for the far end to be through with the stream as well, so that what it ran over can be used again; as long as that
+/// takes, unless somebody cuts it or the peer is gone.
+async fn wind_up(peer: &Peer, stream: Stream, told: Pin<&mut impl Future<Output = Reason>>) {
+    let ended = peer.run_ended(stream.incarnation());
+    tokio::select! {
+        () = stream.give_back() => {}
+        _ = told => {}
+        () = ended => {}
     }
 }
 

@@ -17,6 +17,7 @@ use crate::peers::peer::Peer;
 use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::splice::{self, Carrier, End};
+use crate::transport::connect::in_order;
 use crate::transport::message::TraceId;
 use crate::vocabulary::{Path, Role};
 
@@ -39,8 +40,9 @@ impl Live {
 
     fn end(self, entry: &Entry, reason: Option<Reason>) {
         let (received, sent) = (entry.meter.to_app.load(Relaxed), entry.meter.to_link.load(Relaxed));
-        self.meter.received(received);
-        self.meter.sent(sent);
+        let (more_received, more_sent) = entry.uncounted();
+        self.meter.received(more_received);
+        self.meter.sent(more_sent);
         let open: Duration = self.started.elapsed();
         with_audit(entry, |c| audit::connection_close(c, received, sent, open, reason));
     }
@@ -77,50 +79,64 @@ pub async fn run<C: Carrier>(
     cut: impl Future<Output = Reason>,
 ) -> End {
     let limits = splice::Limits { idle: host.limits.idle, half_closed: host.limits.half_closed };
-    let end = splice::splice(app, stream, limits, &entry.meter, cut).await;
+    let end = splice::splice(app, stream, limits, &entry.meter, false, cut).await;
+    if matches!(end, End::Closed) {
+        in_order(app);
+    }
     live.end(entry, end.reason());
     end
 }
 
-/// Like [`run`], over a stream that may move: what its far side has never seen is said again on another
-/// stream to `peer`.
+/// Like [`run`], over a stream that may move: what its far side has never seen is said again on another stream to `peer`.
 pub async fn run_moving(
     host: &Host,
     entry: &Entry,
     live: Live,
     app: &TcpStream,
     stream: &mut Stream,
-    mut cut: Pin<&mut impl Future<Output = Reason>>,
+    mut told: Pin<&mut impl Future<Output = Reason>>,
     (peer, deadline): (&Peer, Instant),
 ) -> End {
     let limits = splice::Limits { idle: host.limits.idle, half_closed: host.limits.half_closed };
+    let mut finished = false;
     let end = loop {
-        let end = splice::splice(app, stream, limits, &entry.meter, cut.as_mut()).await;
+        let ended = peer.run_ended(stream.incarnation());
+        let cut = async {
+            tokio::select! {
+                reason = told.as_mut() => reason,
+                () = ended => Reason::LinkLost,
+            }
+        };
+        let end = splice::splice(app, stream, limits, &entry.meter, finished, cut).await;
         let End::Moved = end else { break end };
-        match stream.take_replay() {
-            Some(replay) => match peer.reopen(replay, deadline).await {
-                Ok(next) => *stream = next,
-                Err(_) => break end,
-            },
-            None => break end,
+        let Some(replay) = stream.take_replay() else { break end };
+        finished = replay.2;
+        match peer.reopen(replay, deadline).await {
+            Ok(next) => *stream = next,
+            Err(_) => break end,
         }
     };
+    if matches!(end, End::Closed) {
+        in_order(app);
+    }
     let reason = if matches!(end, End::Moved) { Some(Reason::Draining) } else { end.reason() };
     live.end(entry, reason);
     end
 }
 
+/// Resolves when somebody cuts the connection.
+pub async fn told(cut: oneshot::Receiver<Reason>) -> Reason {
+    match cut.await {
+        Ok(reason) => reason,
+        // The table's entry holds the other end for as long as the connection lives.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// Resolves when somebody cuts the connection, or when what it runs over has `ended`.
-pub async fn cut(told: oneshot::Receiver<Reason>, ended: impl Future<Output = ()>) -> Reason {
-    let told = async {
-        match told.await {
-            Ok(reason) => reason,
-            // The table's entry holds the other end for as long as the connection lives.
-            Err(_) => std::future::pending().await,
-        }
-    };
+pub async fn cut(cut: oneshot::Receiver<Reason>, ended: impl Future<Output = ()>) -> Reason {
     tokio::select! {
-        reason = told => reason,
+        reason = told(cut) => reason,
         () = ended => Reason::LinkLost,
     }
 }

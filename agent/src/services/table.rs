@@ -59,6 +59,8 @@ pub struct Connection {
     pub opened: OffsetDateTime,
     /// What it has moved.
     pub meter: Meter,
+    /// What of it the metrics have: from the link, to the link.
+    counted: Mutex<(u64, u64)>,
     state: AtomicU8,
     cut: Mutex<Option<oneshot::Sender<Reason>>>,
 }
@@ -71,6 +73,15 @@ impl Connection {
             1 => State::Open,
             _ => State::Closed,
         }
+    }
+
+    /// Bytes from the link and to it since this was asked last.
+    pub fn uncounted(&self) -> (u64, u64) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (self.meter.to_app.load(Relaxed), self.meter.to_link.load(Relaxed));
+        let more = (now.0 - counted.0, now.1 - counted.1);
+        *counted = now;
+        more
     }
 
     /// It carries bytes now.
@@ -155,6 +166,7 @@ impl Table {
             path: OnceLock::new(),
             opened: opening.at,
             meter: Meter::default(),
+            counted: Mutex::default(),
             state: AtomicU8::new(State::Opening as u8),
             cut: Mutex::new(Some(sender)),
         });

@@ -1,11 +1,14 @@
 //! How many handshakes may be under way at once, in all and from one source.
 //!
 //! A stranger may open connections and say nothing. Each costs memory until the handshake limit cuts it, so there is a cap
-//! on all of them, and a lower one for each source address so that one stranger cannot keep the others out.
+//! on all of them, and a lower one for each source address so that one stranger cannot keep the others out. Where many
+//! sources fill the whole, the oldest handshake makes room: a peer needs milliseconds, so the oldest is the one that stalls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
 
 use crate::refusals::source;
 
@@ -20,7 +23,9 @@ pub struct Limits {
 
 #[derive(Debug, Default)]
 struct Counts {
-    total: usize,
+    next: u64,
+    /// Oldest first; those that are done are taken out by their drop.
+    under_way: VecDeque<(u64, oneshot::Sender<()>)>,
     by_source: HashMap<IpAddr, usize>,
 }
 
@@ -31,16 +36,10 @@ pub struct Caps {
     counts: Arc<Mutex<Counts>>,
 }
 
-/// Why a connection gets no handshake.
+/// Too many handshakes are under way from a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
-    /// Too many in all.
-    #[error("{0} handshakes are under way, the limit")]
-    Total(usize),
-    /// Too many from this source.
-    #[error("{0} handshakes are under way from this source, the limit")]
-    Source(usize),
-}
+#[error("{0} handshakes are under way from this source, the limit")]
+pub struct Full(pub usize);
 
 impl Caps {
     /// No handshake under way yet.
@@ -48,22 +47,33 @@ impl Caps {
         Self { limits, counts: Arc::default() }
     }
 
-    /// Room for one handshake with `source`, held until the [`Slot`] is dropped.
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for one handshake with `address`, held until the [`Slot`] is dropped. Resolving, the receiver says that the
+    /// handshake has to make room for a younger one.
     ///
     /// # Errors
-    /// [`Full`] names the cap that is reached.
-    pub fn take(&self, address: SocketAddr) -> Result<Slot, Full> {
+    /// [`Full`] if the source has as many as it may.
+    pub fn take(&self, address: SocketAddr) -> Result<(Slot, oneshot::Receiver<()>), Full> {
         let source = source(address);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         if counts.by_source.get(&source).copied().unwrap_or(0) >= self.limits.per_source {
-            return Err(Full::Source(self.limits.per_source));
+            return Err(Full(self.limits.per_source));
         }
-        if counts.total >= self.limits.total {
-            return Err(Full::Total(self.limits.total));
+        while counts.under_way.len() >= self.limits.total.max(1) {
+            if let Some((_, evict)) = counts.under_way.pop_front() {
+                // It may have ended in this moment.
+                evict.send(()).ok();
+            }
         }
-        counts.total += 1;
+        let id = counts.next;
+        counts.next += 1;
+        let (evict, evicted) = oneshot::channel();
+        counts.under_way.push_back((id, evict));
         *counts.by_source.entry(source).or_default() += 1;
-        Ok(Slot { caps: self.clone(), source })
+        Ok((Slot { caps: self.clone(), source, id }, evicted))
     }
 }
 
@@ -72,12 +82,16 @@ impl Caps {
 pub struct Slot {
     caps: Caps,
     source: IpAddr,
+    id: u64,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut counts = self.caps.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.total -= 1;
+        let mut counts = self.caps.counts();
+        // In the order of their ids; one that was evicted is no longer there.
+        if let Ok(at) = counts.under_way.binary_search_by_key(&self.id, |(id, _)| *id) {
+            counts.under_way.remove(at);
+        }
         if let Some(count) = counts.by_source.get_mut(&self.source) {
             *count -= 1;
             if *count == 0 {
@@ -91,27 +105,42 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    #[test]
-    fn caps_hold_in_all_and_a_source_and_give_back() {
-        let caps = Caps::new(Limits { total: 3, per_source: 2 });
-        let ip = |s: &str| SocketAddr::new(s.parse().unwrap(), 1);
-        let a1 = caps.take(ip("10.0.0.1")).unwrap();
-        let _a2 = caps.take(ip("::ffff:10.0.0.1")).unwrap();
-        assert_eq!(caps.take(ip("10.0.0.1")).unwrap_err(), Full::Source(2));
-        let _b = caps.take(ip("2001:db8::1")).unwrap();
-        assert_eq!(caps.take(ip("10.0.0.2")).unwrap_err(), Full::Total(3));
-        drop(a1);
-        let _b2 = caps.take(ip("2001:db8::2")).unwrap();
-        let counts = caps.counts.lock().unwrap();
-        assert_eq!((counts.total, counts.by_source[&ip("2001:db8::").ip()]), (3, 2), "one /64 is one source");
+    fn address(ip: &str) -> SocketAddr {
+        SocketAddr::new(ip.parse().unwrap(), 1)
     }
 
     #[test]
-    fn nothing_is_kept_of_sources_that_are_gone() {
+    fn a_source_has_its_cap_and_the_oldest_makes_room_for_another_source() {
+        let caps = Caps::new(Limits { total: 3, per_source: 2 });
+        let (a1, mut a1_evicted) = caps.take(address("10.0.0.1")).unwrap();
+        let (_a2, mut a2_evicted) = caps.take(address("::ffff:10.0.0.1")).unwrap();
+        assert_eq!(caps.take(address("10.0.0.1")).unwrap_err(), Full(2));
+        let (_b, _) = caps.take(address("2001:db8::1")).unwrap();
+        assert!(a1_evicted.try_recv().is_err());
+        let (_c, _) = caps.take(address("10.0.0.2")).unwrap();
+        assert_eq!(a1_evicted.try_recv(), Ok(()));
+        assert!(a2_evicted.try_recv().is_err());
+        assert_eq!(caps.take(address("10.0.0.1")).unwrap_err(), Full(2), "until it has really ended");
+        drop(a1);
+        let (_a3, _) = caps.take(address("10.0.0.1")).unwrap();
+        assert_eq!(a2_evicted.try_recv(), Ok(()));
+        let (_b2, _) = caps.take(address("2001:db8::2")).unwrap();
+        assert_eq!(caps.take(address("2001:db8::3")).unwrap_err(), Full(2), "one /64 is one source");
+        assert_eq!(caps.counts().under_way.len(), 3);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_handshakes_that_are_over() {
         let caps = Caps::new(Limits { total: 10, per_source: 10 });
+        let mut kept = VecDeque::new();
         for i in 0..=255 {
-            drop(caps.take(SocketAddr::from(([10, 0, 0, i], 1))));
+            kept.push_back(caps.take(SocketAddr::from(([10, 0, 0, i], 1))).unwrap());
+            if kept.len() > 20 {
+                kept.pop_front();
+            }
         }
-        assert!(caps.counts.lock().unwrap().by_source.is_empty());
+        kept.clear();
+        let counts = caps.counts();
+        assert!(counts.by_source.is_empty() && counts.under_way.is_empty());
     }
 }

@@ -89,11 +89,26 @@ fn says_more(new: &Failure, old: &Failure) -> bool {
 pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) {
     let result = stream.set_nodelay(true).and_then(|()| match keepalive {
         Some(time) => SockRef::from(stream).set_tcp_keepalive(
-            &TcpKeepalive::new().with_time(time).with_interval((time / 3).max(Duration::from_secs(1))).with_retries(3),
+            &TcpKeepalive::new().with_time(time).with_interval((time / 6).max(Duration::from_secs(1))).with_retries(3),
         ),
         None => Ok(()),
     });
     if let Err(error) = result {
+        tracing::debug!(%error, "socket options");
+    }
+}
+
+/// Makes the end of an application's connection a RST, however it comes: by a fault, by a kill of this process. Only an orderly
+/// end [takes it back](in_order). Else the kernel would close it with FIN, and half a transfer would look whole.
+pub fn reset_unless_in_order(app: &TcpStream) {
+    if let Err(error) = app.set_zero_linger() {
+        tracing::debug!(%error, "socket options");
+    }
+}
+
+/// The connection has ended in order: what is still under way to the application is delivered.
+pub fn in_order(app: &TcpStream) {
+    if let Err(error) = SockRef::from(app).set_linger(None) {
         tracing::debug!(%error, "socket options");
     }
 }

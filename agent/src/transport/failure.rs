@@ -33,6 +33,9 @@ impl Failure {
     /// What a failed system call on the way to a host means.
     pub fn from_io(error: &io::Error) -> Self {
         use io::ErrorKind as K;
+        if super::connect::is_exhausted(error) {
+            return Self::new(Layer::Limit, format!("this host has run out of something: {error}"));
+        }
         let (layer, detail) = match error.kind() {
             K::ConnectionRefused => (Layer::Refused, "connection refused: nothing listens there".to_owned()),
             K::HostUnreachable | K::NetworkUnreachable | K::NetworkDown | K::AddrNotAvailable => {

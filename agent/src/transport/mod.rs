@@ -43,3 +43,4 @@ pub mod quic;
 pub mod resolve;
 pub mod secure;
 pub mod socket;
+pub mod tcp_info;

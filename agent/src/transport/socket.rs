@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -40,6 +40,11 @@ impl Socket {
     pub fn reset(&self) -> impl Future<Output = io::Error> + Send + 'static {
         let tcp = Arc::clone(&self.tcp);
         async move { reset_of(&tcp).await }
+    }
+
+    /// Lets somebody look at the connection without keeping it.
+    pub fn watched(&self) -> Weak<TcpStream> {
+        Arc::downgrade(&self.tcp)
     }
 
     /// Makes the drop of the last handle send a RST.

@@ -5,6 +5,7 @@ use mesh_config::Transport;
 use super::{drain, name, peer, silent};
 use crate::peers::machine::{
     Action, BACK_OFF, BACK_OFF_UNWANTED, BACK_OFF_WANTED, CloseReason, ControlId, Peer, STABLE, TLS_PROBE,
+    TLS_PROBE_FIRST,
 };
 use crate::peers::path::{HEAD_START, Way};
 use crate::transport::message::Incarnation;
@@ -51,9 +52,18 @@ fn auto_starts_quic_when_tls_does_not_come_up_and_goes_back_to_tls_when_it_does(
 
     peer.handle_dial_failed(Way::Tls, silent(), now + Duration::from_secs(10));
     assert_eq!(peer.error().unwrap(), "TLS over TCP: no answer");
-    let probe = peer.next_timeout().unwrap();
-    let pause = probe - now - Duration::from_secs(10);
-    assert!(pause > TLS_PROBE * 8 / 10 && pause <= TLS_PROBE, "{pause:?}");
+    let (mut failed, mut expected) = (now + Duration::from_secs(10), TLS_PROBE_FIRST);
+    let mut probe = peer.next_timeout().unwrap();
+    for _ in 0..8 {
+        let pause = probe - failed;
+        assert!(pause > expected * 8 / 10 && pause <= expected, "{pause:?} for {expected:?}");
+        peer.handle_timeout(probe);
+        assert_eq!(drain(&mut peer), [Action::StartDial(Way::Tls)]);
+        failed = probe + Duration::from_secs(1);
+        peer.handle_dial_failed(Way::Tls, silent(), failed);
+        expected = (expected * 2).min(TLS_PROBE);
+        probe = peer.next_timeout().unwrap();
+    }
     peer.handle_timeout(probe);
     assert_eq!(drain(&mut peer), [Action::StartDial(Way::Tls)]);
     peer.handle_dialled(ControlId(3), Way::Tls, RUN, probe);

@@ -7,10 +7,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsStream;
 
@@ -96,6 +98,7 @@ pub struct Link {
     inbound: Inbound,
     outbound: Outbound,
     slot: usize,
+    slot_waits: bool,
     peer: VerifiedPeer,
     incarnation: Incarnation,
     address: SocketAddr,
@@ -118,6 +121,7 @@ impl Link {
             inbound: Inbound::default(),
             outbound: Outbound::default(),
             slot: 0,
+            slot_waits: false,
             peer,
             incarnation: hello.incarnation,
             address,
@@ -139,6 +143,11 @@ impl Link {
     /// The peer's run that this lane leads to.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Lets somebody judge the connection without keeping it.
+    pub fn watched(&self) -> Weak<TcpStream> {
+        self.tls.get_ref().0.watched()
     }
 
     /// The peer's address.
@@ -170,7 +179,7 @@ impl Link {
         self.open(open)?;
         for chunk in bytes.chunks(CHUNK) {
             self.transfer();
-            self.slot = CHUNK;
+            self.slot = chunk.len();
             self.slot()[..chunk.len()].copy_from_slice(chunk);
             self.commit(chunk.len());
         }
@@ -324,7 +333,7 @@ impl Link {
 
     fn begin(&mut self) {
         (self.ended, self.answer, self.replay) = (None, None, None);
-        self.moved = false;
+        (self.moved, self.slot_waits) = (false, false);
     }
 
     /// Gives buffers back while nothing moves.
@@ -479,7 +488,8 @@ impl Carrier for Link {
             self.transfer();
             let allowed = self.machine.may_send_data();
             if allowed == 0 {
-                // Until OPENED comes, or the end of the stream: `poll_received` hears of both.
+                // Until OPENED comes, or the end of the stream: `poll_received` hears of both, and wakes for OPENED.
+                self.slot_waits = true;
                 return Poll::Pending;
             }
             self.slot = allowed.min(CHUNK).min(self.outbound.room().saturating_sub(HEADER + MAX_QUEUED));
@@ -566,6 +576,10 @@ impl Carrier for Link {
                 Signal::Event(Event::Opened(opened)) => {
                     self.replay = None;
                     self.answer = Some(Ok(opened));
+                    if std::mem::take(&mut self.slot_waits) {
+                        // The sending side has been polled before this and waits for it.
+                        cx.waker().wake_by_ref();
+                    }
                 }
                 Signal::Event(Event::Refused(refused)) => {
                     self.ended = Some(Received::Reset(refused.reason));

@@ -139,7 +139,7 @@ impl QuicStream {
 
     /// Waits until the peer has everything that was sent, or will not take it: a connection that is closed before loses it.
     pub async fn settle(&mut self) {
-        if self.is_complete() {
+        if self.is_complete() || matches!(self.answer, Answer::Refused(_)) && !self.opener {
             self.end_sending();
             // Its error says that the connection is lost, which settles it too.
             let _settled = self.send.stopped().await;
@@ -321,7 +321,8 @@ impl Carrier for QuicStream {
 
 impl Drop for QuicStream {
     fn drop(&mut self) {
-        if self.is_complete() {
+        if self.is_complete() || matches!(self.answer, Answer::Refused(_)) && !self.opener {
+            // A refusal is the whole of what this end says, and must not be overtaken by a cut.
             self.end_sending();
         } else if !self.send_over || !self.recv_over {
             cut(&mut self.send, &mut self.recv, self.reset.unwrap_or(Reason::Other));
