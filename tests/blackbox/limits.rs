@@ -95,8 +95,8 @@ fn the_limit_of_pending_connections_refuses_one_more() -> Result<()> {
         is_reset(&client)?;
     }
     evidence::of(&beta, &["limit"], "pending_connections")?;
-    let _alpha = mesh.start("alpha")?;
     let server = mesh.serve("app", "alpha")?;
+    let _alpha = mesh.start("alpha")?;
     let served = adit_tests::wait::accept(&server, Duration::from_secs(20))?;
     round_trip(&waits, &served, b"it was worth waiting for", SOON)
 }
