@@ -16,6 +16,7 @@ pub(crate) fn tests() -> Vec<Test> {
         the_idle_limit_cuts_silent_connections_alone,
         the_half_closed_limit_cuts_half_closed_connections_alone,
         the_limit_of_connections_refuses_one_more,
+        the_limit_of_pending_connections_refuses_one_more,
         the_handshake_limit_can_be_set,
         the_drain_limit_cuts_what_is_left,
         a_limit_out_of_range_is_told,
@@ -79,6 +80,25 @@ fn the_limit_of_connections_refuses_one_more() -> Result<()> {
         let served = adit_tests::wait::accept(&server, Duration::from_secs(1))?;
         round_trip(&client, &served, b"room", Duration::from_secs(1))
     })
+}
+
+fn the_limit_of_pending_connections_refuses_one_more() -> Result<()> {
+    let mesh = Mesh::pair("auto").agent_lines("[limits]\nconnect = \"30s\"\npending_connections = 1\n").build()?;
+    let beta = mesh.start("beta")?;
+    let waits = mesh.reach("app", "beta")?;
+    adit_tests::eventually("one waits", SOON, || {
+        ensure!(beta.status()?["connections"] == 1);
+        Ok(())
+    })?;
+    // It is accepted and reset, or reset before connect returns.
+    if let Ok(client) = mesh.reach("app", "beta") {
+        is_reset(&client)?;
+    }
+    evidence::of(&beta, &["limit"], "pending_connections")?;
+    let server = mesh.serve("app", "alpha")?;
+    let _alpha = mesh.start("alpha")?;
+    let served = adit_tests::wait::accept(&server, Duration::from_secs(20))?;
+    round_trip(&waits, &served, b"it was worth waiting for", SOON)
 }
 
 fn the_handshake_limit_can_be_set() -> Result<()> {
