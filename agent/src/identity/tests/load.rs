@@ -103,7 +103,7 @@ fn every_bad_directory_is_refused_with_what_where_and_what_to_do() {
     let mut no_usage = leaf_params("alpha");
     no_usage.extended_key_usages.clear();
     let cases: Vec<(&str, Spoil<'_>, &str, &str)> = vec![
-        (KEY_FILE, replace(KEY_FILE, |_| {}), "there is no such file", "adit join"),
+        (KEY_FILE, replace(KEY_FILE, |_| {}), "there is no such file", "adit ca issue"),
         (CERTIFICATE_FILE, replace(CERTIFICATE_FILE, |_| {}), "there is no such file", "adit init"),
         (KEY_FILE, replace(KEY_FILE, |p| symlink(p, p).unwrap()), "it cannot be read", "ls -l"),
         (KEY_FILE, replace(KEY_FILE, |p| std::fs::create_dir(p).unwrap()), "not a regular file", "right file"),
