@@ -1,20 +1,25 @@
 //! Cables between hosts.
 
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::namespace::Namespace;
-use crate::netlink::{ASK, CREATE, EXCLUSIVE, Messages};
+use crate::netlink::{ASK, CREATE, EXCLUSIVE, Messages, QUERY};
 use crate::{Error, netlink};
 
 // <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>
 const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -24,6 +29,10 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_F_NODAD: u8 = 0x02;
 const IFF_UP: u32 = 1;
+const IF_OPER_UP: u8 = 6;
+
+/// How long the kernel's workers may take: they look once a second at the latest, unless the machine is overloaded.
+const WORKERS: Duration = Duration::from_secs(10);
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -45,14 +54,20 @@ pub struct End<'a> {
 /// # Errors
 /// When an address or name does not parse, or a host already has an interface of that name.
 pub fn veth(left: End<'_>, right: End<'_>, mtu: u32) -> Result<(), Error> {
-    let addresses = [parse_all(left.addresses)?, parse_all(right.addresses)?];
+    let all = [parse_all(left.addresses)?, parse_all(right.addresses)?];
     check_name(left.interface)?;
     check_name(right.interface)?;
     left.namespace.run(|| make_veth(left.interface, right, mtu))??;
-    for (end, addresses) in [left, right].into_iter().zip(addresses) {
+    for (end, addresses) in [left, right].into_iter().zip(&all) {
         end.namespace.run(|| {
             set_interface_up(end.interface, true)?;
             addresses.iter().try_for_each(|&(ip, bits)| add_address(end.interface, ip, bits))
+        })??;
+    }
+    for (end, addresses) in [left, right].into_iter().zip(&all) {
+        end.namespace.run(|| {
+            wait_until_running(end.interface)?;
+            addresses.iter().try_for_each(|&(ip, _)| wait_until_heard(end.interface, ip))
         })??;
     }
     Ok(())
@@ -100,24 +115,34 @@ impl Switch {
             });
             messages.send(None).map_err(Error::kernel("plug a port into a bridge"))
         })??;
-        Ok(Port { namespace: self.namespace.clone(), interface: port })
+        let host = (end.namespace.clone(), end.interface.to_owned());
+        let port = Port { ends: [(self.namespace.clone(), port), host] };
+        port.wait_until_running()?;
+        Ok(port)
     }
 }
 
 /// A host's place on a [`Switch`].
 #[derive(Debug)]
 pub struct Port {
-    namespace: Namespace,
-    interface: String,
+    /// At the switch, at the host.
+    ends: [(Namespace, String); 2],
 }
 
 impl Port {
-    /// Pulls the plug, or puts it back. While it is out, what the host sends vanishes without an error.
+    /// Pulls the plug, or puts it back and waits until packets pass. While it is out, what the host sends vanishes without
+    /// an error.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or finds no carrier.
     pub fn set_up(&self, up: bool) -> Result<(), Error> {
-        self.namespace.set_up(&self.interface, up)
+        let [(switch, interface), _] = &self.ends;
+        switch.set_up(interface, up)?;
+        if up { self.wait_until_running() } else { Ok(()) }
+    }
+
+    fn wait_until_running(&self) -> Result<(), Error> {
+        self.ends.iter().try_for_each(|(namespace, interface)| namespace.run(|| wait_until_running(interface))?)
     }
 }
 
@@ -126,6 +151,43 @@ pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
     let mut messages = netlink::Messages::default();
     messages.message(RTM_NEWLINK, ASK, |m| m.raw(&link_header(up)).name(IFLA_IFNAME, interface));
     messages.send(None).map_err(Error::kernel(format!("take {interface} {}", if up { "up" } else { "down" })))
+}
+
+/// The kernel notices a carrier in a worker of its own, and drops what is sent before that. Waits until it has.
+fn wait_until_running(interface: &str) -> Result<(), Error> {
+    let mut messages = Messages::default();
+    messages.message(RTM_GETLINK, QUERY, |m| m.raw(&[0; 16]).name(IFLA_IFNAME, interface));
+    wait_until(&format!("find a carrier on {interface}"), || {
+        let link = messages.query()?;
+        // Not the flag IFF_RUNNING: that is also set as long as the worker has not looked at a new link.
+        Ok(netlink::attribute(link.get(16..).unwrap_or_default(), IFLA_OPERSTATE) == Some(&[IF_OPER_UP]))
+    })
+}
+
+/// A worker of the kernel, too, joins the multicast group by which neighbours ask for an IPv6 address (RFC 4291 §2.7.1).
+/// Whoever asks before that asks again a second later. Waits until it has been joined.
+fn wait_until_heard(interface: &str, ip: IpAddr) -> Result<(), Error> {
+    let IpAddr::V6(ip) = ip else { return Ok(()) };
+    let [.., a, b, c] = ip.octets();
+    let group = format!("ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
+    wait_until(&format!("have {ip} heard on {interface}"), || {
+        let groups = std::fs::read_to_string("/proc/thread-self/net/igmp6")?;
+        Ok(groups.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            words.next() == Some(interface) && words.next() == Some(&group)
+        }))
+    })
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>) -> Result<(), Error> {
+    let start = Instant::now();
+    while !holds().map_err(Error::kernel(what))? {
+        if start.elapsed() > WORKERS {
+            return Err(Error::kernel(what)(io::ErrorKind::TimedOut.into()));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+/// `NLM_F_REQUEST`
+pub(crate) const QUERY: u16 = 0x1;
 /// `NLM_F_REQUEST | NLM_F_ACK`
 pub(crate) const ASK: u16 = 0x1 | 0x4;
 /// `NLM_F_CREATE`
@@ -80,6 +82,18 @@ impl Messages {
         self
     }
 
+    /// Sends one message to routing, and returns what follows the header of its answer.
+    pub(crate) fn query(&self) -> io::Result<Vec<u8>> {
+        let socket = open(None)?;
+        rustix::net::sendto(&socket, &self.bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let ((answer, _), _) = rustix::net::recv(&socket, &mut buffer, RecvFlags::DONTWAIT)?;
+        match outcomes(answer).next() {
+            Some(Err(error)) => Err(error),
+            _ => Ok(answer.get(HEADER..).unwrap_or_default().to_vec()),
+        }
+    }
+
     /// Sends the messages in one datagram to `protocol` (`None`: routing) of the calling thread's network, and reads the
     /// kernel's answers. The kernel handles a datagram before the send returns, so every answer is there already.
     pub(crate) fn send(&self, protocol: Option<Protocol>) -> io::Result<()> {
@@ -105,6 +119,18 @@ impl Messages {
 fn open(protocol: Option<Protocol>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol).map_err(Into::into)
+}
+
+/// The value of an attribute among `attributes`.
+pub(crate) fn attribute(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    while let Some(&[l0, l1, k0, k1]) = attributes.first_chunk() {
+        let length = usize::from(u16::from_ne_bytes([l0, l1])).max(4);
+        if u16::from_ne_bytes([k0, k1]) == kind {
+            return attributes.get(4..length);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+    None
 }
 
 /// The outcomes in a datagram of answers: `NLMSG_ERROR` carries 0 or a negated error number.
