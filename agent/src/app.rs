@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::admin::scrape::serve_metrics;
 use crate::admin::server::{self, Limits as AdminLimits};
+use crate::admin::socket::{self, AdminSocket};
 use crate::host::{Host, Phase};
 use crate::peers::accept;
 use crate::peers::registry::Peers;
@@ -46,8 +47,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
 
     let host = Host::new(snapshot, file.limits, clock, start::incarnation());
     let ports = bind::own_ports(&host, file.listen.as_deref()).await?;
-    let admin_path = crate::cli::context::admin_socket(dir, file.admin_socket.as_deref());
-    let admin = crate::admin::socket::AdminSocket::bind(&admin_path)?;
+    let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {
         Some(address) => Some(bind::tcp(address).await.map_err(|source| StartError::Bind {
             what: "metrics".to_owned(),
