@@ -5,6 +5,7 @@ mod bind;
 mod explain;
 mod lock;
 mod measure;
+mod on_disk;
 mod start;
 
 use std::path::Path;
@@ -72,7 +73,9 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     for endpoint in ports.quic {
         tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, quic_caps.clone()));
     }
-    let view = Arc::new(View::new(host.clone(), peers.clone(), source, warnings, bound.describe()));
+    let (on_disk, reading) = on_disk::reader(source.path.clone());
+    tasks.spawn(reading);
+    let view = Arc::new(View::new(host.clone(), peers.clone(), (source, on_disk), warnings, bound.describe()));
     let mut services = JoinSet::new();
     for (service, listener) in bound.into_listeners() {
         services.spawn(ingress::listen(host.clone(), peers.clone(), service, listener));
