@@ -7,3 +7,4 @@ pub mod egress;
 pub mod ingress;
 pub mod live;
 pub mod table;
+pub mod unsupported;
