@@ -5,6 +5,7 @@ mod bind;
 mod explain;
 mod lock;
 mod measure;
+mod on_disk;
 mod start;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::admin::scrape::serve_metrics;
 use crate::admin::server::{self, Limits as AdminLimits};
+use crate::admin::socket::{self, AdminSocket};
 use crate::host::{Host, Phase};
 use crate::peers::accept;
 use crate::peers::registry::Peers;
@@ -46,8 +48,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
 
     let host = Host::new(snapshot, file.limits, clock, start::incarnation());
     let ports = bind::own_ports(&host, file.listen.as_deref()).await?;
-    let admin_path = crate::cli::context::admin_socket(dir, file.admin_socket.as_deref());
-    let admin = crate::admin::socket::AdminSocket::bind(&admin_path)?;
+    let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {
         Some(address) => Some(bind::tcp(address).await.map_err(|source| StartError::Bind {
             what: "metrics".to_owned(),
@@ -72,7 +73,9 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     for endpoint in ports.quic {
         tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, quic_caps.clone()));
     }
-    let view = Arc::new(View::new(host.clone(), peers.clone(), source, warnings, bound.describe()));
+    let (on_disk, reading) = on_disk::reader(source.path.clone());
+    tasks.spawn(reading);
+    let view = Arc::new(View::new(host.clone(), peers.clone(), (source, on_disk), warnings, bound.describe()));
     let mut services = JoinSet::new();
     for (service, listener) in bound.into_listeners() {
         services.spawn(ingress::listen(host.clone(), peers.clone(), service, listener));

@@ -41,7 +41,8 @@ fn the_idle_limit_cuts_silent_connections_alone() -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(5) {
             round_trip(&busy, &busy_served, b"busy", SOON)?;
-            std::thread::sleep(Duration::from_millis(200));
+            // The pace of the busy one.
+            adit_tests::wait::pass(Duration::from_millis(200));
         }
         is_reset(&silent)?;
         is_reset(&silent_served)?;

@@ -4,10 +4,12 @@
 //! binary. `ADIT_TEST_KEEP` keeps the directories of the tests. What needs network namespaces is skipped, and says so,
 //! where there are none.
 
+mod audit;
 mod closing;
 mod data;
 mod directories;
 mod evidence;
+mod faults;
 mod limits;
 mod loss;
 mod operate;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         limits::tests(),
         operate::tests(),
         directories::tests(),
+        audit::tests(),
+        faults::tests(),
     ];
     adit_tests::suite::run(groups.into_iter().flatten().collect())
 }

@@ -57,7 +57,7 @@ fn auto_takes_lanes_though_the_peer_starts_later() -> Result<()> {
         Ok(())
     })?;
     // Long enough for the back-off to have grown.
-    std::thread::sleep(Duration::from_secs(2));
+    adit_tests::wait::pass(Duration::from_secs(2));
     let _alpha = mesh.start("alpha")?;
     let path = beta.wait_for_link("alpha")?;
     ensure!(path == "lane", "it runs by {path}");

@@ -4,7 +4,6 @@
 //! two cores.
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use adit_tests::load::stall::{silence, stalled_reader};
@@ -91,7 +90,7 @@ fn flapping(transport: &str) -> Result<()> {
     let server = mesh.serve("app", "alpha")?;
     for seconds in [1, 3, 10, 2, 30, 5] {
         mesh.block_everywhere(&[Traffic::All], Answer::Silence)?;
-        thread::sleep(Duration::from_secs(seconds));
+        adit_tests::wait::pass(Duration::from_secs(seconds));
         mesh.block_everywhere(&[], Answer::Silence)?;
         let healed = Instant::now();
         eventually("a new connection works", MINUTE / 2, || {

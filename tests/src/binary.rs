@@ -67,6 +67,7 @@ pub fn run(command: &mut Command, bound: Duration) -> Result<Output> {
     thread::scope(|scope| {
         let stdout = scope.spawn(|| read_all(stdout));
         let stderr = scope.spawn(|| read_all(stderr));
+        // Not `eventually`: what is measured of a command's time must not be rounded up to its pause.
         let ended = loop {
             match child.try_wait()? {
                 Some(status) => break Some(status),

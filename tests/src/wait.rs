@@ -25,6 +25,12 @@ pub fn eventually<T>(what: &str, bound: Duration, mut attempt: impl FnMut() -> R
     }
 }
 
+/// Lets time pass that is part of the test itself: a pause of the load, an outage that lasts, a span that is measured. What waits
+/// for something to come about uses [`eventually`] instead.
+pub fn pass(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Accepts and drops what waits to be accepted: connections of earlier tries, which must not be taken for a later one's.
 pub fn drain(listener: &TcpListener) -> Result<()> {
     while poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default()))? > 0 {

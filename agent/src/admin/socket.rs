@@ -14,6 +14,23 @@ use tokio::net::UnixListener;
 /// The longest path that fits into a socket address (`sun_path`, less its NUL).
 const MAX_SOCKET_PATH: usize = 107;
 
+/// The admin socket's name in the agent's directory.
+pub const SOCKET_FILE: &str = "adit.sock";
+
+/// Where a unit of the system's keeps the socket of `/etc/adit`.
+const SYSTEM_SOCKET: &str = "/run/adit/adit.sock";
+
+/// The admin socket of the agent in `dir`: what its agent file says, else `DIR/adit.sock`, else for `/etc/adit` the
+/// system's if that is where a socket is.
+pub fn place(dir: &Path, configured: Option<&Path>) -> PathBuf {
+    if let Some(configured) = configured {
+        return dir.join(configured);
+    }
+    let own = dir.join(SOCKET_FILE);
+    let system = Path::new(SYSTEM_SOCKET);
+    if dir == Path::new("/etc/adit") && !own.exists() && system.exists() { system.into() } else { own }
+}
+
 /// Why the admin socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -173,4 +190,17 @@ fn connect_nonblocking(path: &Path) -> Result<OwnedFd, Errno> {
 /// Whether a client with this user id may speak to an agent that runs as `own`: the same user, or root.
 pub(super) fn admits(client: u32, own: u32) -> bool {
     client == own || client == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_in_the_directory_unless_the_agent_file_says_otherwise() {
+        let dir = Path::new("/srv/adit");
+        assert_eq!(place(dir, None), Path::new("/srv/adit/adit.sock"));
+        assert_eq!(place(dir, Some(Path::new("/run/x.sock"))), Path::new("/run/x.sock"));
+        assert_eq!(place(dir, Some(Path::new("x.sock"))), Path::new("/srv/adit/x.sock"));
+    }
 }

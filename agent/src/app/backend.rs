@@ -9,13 +9,14 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::on_disk::{OnDisk, Reader};
 use super::start::Source;
 use super::{explain, measure};
 use crate::admin::backend::{Backend, Failure, FailureKind};
 use crate::admin::timestamp::Timestamp;
 use crate::admin::view::{
-    AgentState, Bench, BenchOptions, Certificate, Config, ConfigError, Connection as ConnectionView, ConnectionState,
-    Epochs, Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Service as ServiceView, Status,
+    AgentState, Bench, BenchOptions, Certificate, Config, Connection as ConnectionView, ConnectionState, Epochs,
+    Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Service as ServiceView, Status,
 };
 use crate::host::{Host, Phase};
 use crate::peers::peer::Peer;
@@ -35,6 +36,7 @@ pub struct View {
     pub(super) host: Arc<Host>,
     pub(super) peers: Arc<Peers>,
     source: Source,
+    on_disk: Reader,
     warnings: Vec<String>,
     services: Vec<ServiceView>,
     started: Instant,
@@ -44,11 +46,11 @@ impl View {
     pub(super) fn new(
         host: Arc<Host>,
         peers: Arc<Peers>,
-        source: Source,
+        (source, on_disk): (Source, Reader),
         warnings: Vec<String>,
         services: Vec<ServiceView>,
     ) -> Self {
-        Self { host, peers, source, warnings, services, started: Instant::now() }
+        Self { host, peers, source, on_disk, warnings, services, started: Instant::now() }
     }
 
     /// The services of this node as they stood when their listeners were tried.
@@ -70,28 +72,12 @@ impl View {
     }
 
     /// The document in force against the one on disk.
-    fn config(&self) -> Config {
-        let snapshot = self.host.snapshot.load();
-        let source = self.source.path.display().to_string();
-        let (on_disk_digest, error) = match mesh_config::load(&self.source.path) {
-            Ok(checked) => (Some(checked.mesh.digest().to_string()), None),
-            Err(problems) => {
-                let digest = mesh_config::read_text(&self.source.path)
-                    .ok()
-                    .map(|t| mesh_config::Digest::of(t.as_bytes()).to_string());
-                let error = problems.into_iter().find(mesh_config::Problem::is_error).map(|p| ConfigError {
-                    file: p.file.clone(),
-                    line: u32::try_from(p.line).ok().filter(|line| *line > 0),
-                    column: u32::try_from(p.column).ok().filter(|column| *column > 0),
-                    message: p.message,
-                });
-                (digest, error)
-            }
-        };
+    async fn config(&self) -> Config {
+        let OnDisk { digest, error } = self.on_disk.ask().await;
         Config {
-            source,
-            loaded_digest: snapshot.mesh.digest().to_string(),
-            on_disk_digest,
+            source: self.source.path.display().to_string(),
+            loaded_digest: self.host.snapshot.load().mesh.digest().to_string(),
+            on_disk_digest: digest,
             applied_at: Timestamp::from(self.source.applied_at),
             error,
         }
@@ -100,6 +86,7 @@ impl View {
 
 impl Backend for View {
     async fn status(&self) -> Result<Status, Failure> {
+        let config = self.config().await;
         let snapshot = self.host.snapshot.load_full();
         let identity = snapshot.tls.identity();
         self.host.count_bytes();
@@ -133,7 +120,7 @@ impl Backend for View {
                 identity: snapshot.epochs.identity,
                 trust: snapshot.epochs.trust,
             },
-            config: self.config(),
+            config,
             certificate: Some(Certificate {
                 not_after: Timestamp::from(identity.not_after()),
                 serial: identity.serial().to_owned(),

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use mesh_config::{Host as AddressHost, Listen, Protocol, ServiceName, Target, Transport};
+use mesh_config::{Host as AddressHost, Listen, Protocol, ServiceName, Transport};
 use quinn::Endpoint;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -12,6 +12,7 @@ use super::StartError;
 use crate::admin::view::{Service as ServiceView, ServiceState};
 use crate::host::Host;
 use crate::refusals::{Layer, Refusal};
+use crate::services::unsupported::Unsupported;
 use crate::transport::quic::endpoint;
 use crate::vocabulary::{Direction, Role};
 
@@ -155,18 +156,10 @@ pub(super) async fn services(host: &Host) -> Bound {
             on: service.on().iter().map(ToString::to_string).collect(),
             error: None,
         };
-        let unsupported = if service.protocol() == Protocol::Udp {
-            Some("protocol = \"udp\" is not supported by this version of the agent: only TCP services are carried")
-        } else if offers && matches!(service.target_at(me), Target::Unix(_)) {
-            Some("unix: targets are not supported by this version of the agent: give the target as HOST:PORT")
-        } else if listen == Some(Listen::Auto) {
-            Some("listen = \"auto\" is not supported by this version of the agent: give an address and a port")
-        } else {
-            None
-        };
         let mut listener = None;
-        if let Some(why) = unsupported {
-            (view.state, view.error) = (ServiceState::Unsupported, Some(why.to_owned()));
+        if let Some(what) = Unsupported::of(service, me) {
+            let why = format!("{}: {}", what.text(), what.hint());
+            (view.state, view.error) = (ServiceState::Unsupported, Some(why.clone()));
             tracing::error!(service = %service.name(), "service `{}`: {why}", service.name());
         } else if let Some(Listen::Socket(address)) = listen {
             match tcp(address).await {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_config::document::parse_duration;
-use mesh_config::{Diff, Mesh, MeshName, NodeName, Problem, Severity};
+use mesh_config::{Diff, Mesh, MeshName, NodeName, Problem, Severity, read_text};
 use time::OffsetDateTime;
 
 use super::changes;
@@ -14,6 +14,7 @@ use super::error::CliError;
 use super::style::{Tone, duration};
 use crate::agent_file::AgentFile;
 use crate::identity::{CERTIFICATE_FILE, Identity, KEY_FILE, LoadError, LoadWarning, TRUST_FILE, Trust};
+use crate::services::unsupported;
 
 /// The mesh file's name in the directory.
 pub const MESH_FILE: &str = "mesh.toml";
@@ -75,8 +76,18 @@ pub async fn run(args: CheckArgs, ctx: &Context, out: &mut dyn Write) -> Result<
 }
 
 fn load(path: &Path) -> (Option<Mesh>, Vec<Problem>) {
-    match mesh_config::load(path) {
-        Ok(checked) => (Some(checked.mesh), checked.warnings),
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(problem) => return (None, vec![*problem]),
+    };
+    let file = path.display().to_string();
+    match Mesh::check(&text, &file) {
+        Ok(checked) => {
+            let mut problems = checked.warnings;
+            problems.extend(unsupported::warnings(&text, &file));
+            problems.sort_by_key(|problem| (problem.line, problem.column));
+            (Some(checked.mesh), problems)
+        }
         Err(problems) => (None, problems),
     }
 }

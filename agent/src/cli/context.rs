@@ -1,7 +1,7 @@
 //! What every command knows: the directory, the admin socket, and how to write.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -10,12 +10,6 @@ use super::style::Paint;
 use super::terminal::Terminal;
 use crate::admin::client::{Client, ClientError};
 use crate::clock::Clock;
-
-/// The admin socket's name in the directory.
-pub const SOCKET_FILE: &str = "adit.sock";
-
-/// Where a unit of the system's keeps the socket of `/etc/adit`.
-const SYSTEM_SOCKET: &str = "/run/adit/adit.sock";
 
 /// What every command knows.
 #[derive(Debug, Clone)]
@@ -172,17 +166,6 @@ fn choose_directory(flag: Option<PathBuf>, root: bool, variable: impl Fn(&str) -
     })
 }
 
-/// The admin socket of the agent in `dir`: what its agent file says, else `DIR/adit.sock`, else for `/etc/adit` the
-/// system's if that is where a socket is.
-pub fn admin_socket(dir: &Path, configured: Option<&Path>) -> PathBuf {
-    if let Some(configured) = configured {
-        return dir.join(configured);
-    }
-    let own = dir.join(SOCKET_FILE);
-    let system = Path::new(SYSTEM_SOCKET);
-    if dir == Path::new("/etc/adit") && !own.exists() && system.exists() { system.into() } else { own }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,13 +184,5 @@ mod tests {
         assert_eq!(choose(None, false, &[("XDG_CONFIG_HOME", "x"), all[2]]).unwrap(), "/home/u/.config/adit");
         assert_eq!(choose(None, false, &[("ADIT_DIR", ""), all[2]]).unwrap(), "/home/u/.config/adit");
         assert_eq!(choose(None, false, &[]), None);
-    }
-
-    #[test]
-    fn the_socket_is_in_the_directory_unless_the_agent_file_says_otherwise() {
-        let dir = Path::new("/srv/adit");
-        assert_eq!(admin_socket(dir, None), Path::new("/srv/adit/adit.sock"));
-        assert_eq!(admin_socket(dir, Some(Path::new("/run/x.sock"))), Path::new("/run/x.sock"));
-        assert_eq!(admin_socket(dir, Some(Path::new("x.sock"))), Path::new("/srv/adit/x.sock"));
     }
 }

@@ -191,7 +191,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Cl
     };
     let configured = AgentFile::load(&dir.join(init::AGENT_FILE)).ok().and_then(|(file, _)| file.admin_socket);
     let context = Context {
-        admin_socket: context::admin_socket(&dir, configured.as_deref()),
+        admin_socket: crate::admin::socket::place(&dir, configured.as_deref()),
         dir,
         json: global.json,
         quiet: global.quiet,

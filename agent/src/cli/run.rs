@@ -1,5 +1,7 @@
 //! `adit run`: the agent in the foreground.
 
+use std::time::Duration;
+
 use mesh_config::Problem;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -23,6 +25,9 @@ pub struct RunArgs {
     #[arg(long, hide = true)]
     exit_with_parent: bool,
 }
+
+/// How long what still blocks a thread at the end is waited for.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is told to stop.
 ///
@@ -64,7 +69,10 @@ pub fn run(args: &RunArgs, ctx: &Context, color: ColorChoice) -> Result<(), CliE
         .enable_all()
         .build()
         .map_err(|e| CliError::failed("runtime", format!("cannot start: {e}")))?;
-    runtime.block_on(app::run(&ctx.dir, plan, ready)).map_err(|e| explain(e, ctx))
+    let outcome = runtime.block_on(app::run(&ctx.dir, plan, ready)).map_err(|e| explain(e, ctx));
+    // A disk or a name server that does not answer keeps a thread, and must not keep the process.
+    runtime.shutdown_timeout(LAST);
+    outcome
 }
 
 /// Two descriptors carry a connection: as many as the system allows.

@@ -1,14 +1,15 @@
 //! Audit events: who did what through this agent. `target = "audit"`, a stable `event`, the same fields everywhere.
 //!
-//! See `docs/logging.md` for the list. Events that a stranger can cause at will are limited a peer and a cause; all
-//! others are complete.
+//! See `docs/logging.md` for the list. Events that others can cause at will are limited a peer and a cause: those of strangers
+//! and refusals narrowly, those of what a proven member may do with a [budget](super::Limits::MEMBER) that only a loop exceeds.
+//! All others are complete.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use mesh_config::{NodeName, ServiceName};
 
-use super::{Who, permit};
+use super::{Who, permit, permit_member};
 use crate::refusals::Refusal;
 use crate::vocabulary::{Direction, Path};
 
@@ -26,16 +27,19 @@ pub struct Connection<'a> {
     pub service: &'a ServiceName,
     /// The node whose application opened it.
     pub from: &'a NodeName,
-    /// The node that offers the service.
-    pub to: &'a NodeName,
+    /// The node that offers the service, once it is chosen.
+    pub to: Option<&'a NodeName>,
     /// The application's own address.
     pub client: Option<&'a dyn Display>,
     /// How it runs.
     pub path: Option<Path>,
 }
 
-/// `connection.open`: the offering agent let the connection in and its target answered.
-pub fn connection_open(c: &Connection<'_>) {
+/// `connection.open`: the offering agent let the connection in and its target answered. Limited by `peer`, the node at the
+/// other end. Whether it was written: only then is [`connection_close`] to be written as well, so that the log has both or
+/// neither.
+pub fn connection_open(c: &Connection<'_>, peer: &NodeName) -> bool {
+    let Some(passed) = permit_member(peer, "connection.open") else { return false };
     tracing::info!(
         target: TARGET,
         event = "connection.open",
@@ -43,10 +47,12 @@ pub fn connection_open(c: &Connection<'_>) {
         trace = %c.trace,
         service = c.service.as_str(),
         from = c.from.as_str(),
-        to = c.to.as_str(),
+        to = c.to.map(NodeName::as_str),
         client = c.client.map(tracing::field::display),
         path = c.path.map(Path::name),
+        suppressed = passed.suppressed(),
     );
+    true
 }
 
 /// `connection.close`: a connection that was open has ended, for `reason` if it was cut.
@@ -64,7 +70,7 @@ pub fn connection_close(
         trace = %c.trace,
         service = c.service.as_str(),
         from = c.from.as_str(),
-        to = c.to.as_str(),
+        to = c.to.map(NodeName::as_str),
         client = c.client.map(tracing::field::display),
         path = c.path.map(Path::name),
         bytes_in,
@@ -96,8 +102,10 @@ pub fn connection_refused(refusal: &Refusal) {
     );
 }
 
-/// `link.up`: both sides have proven who they are and said HELLO. `certificate` is the peer's serial in hex.
+/// `link.up`: both sides have proven who they are and said HELLO. `certificate` is the peer's serial in hex. Limited, since a
+/// peer can flap.
 pub fn link_up(peer: &NodeName, direction: Direction, path: Path, address: &dyn Display, certificate: &dyn Display) {
+    let Some(passed) = permit_member(peer, "link.up") else { return };
     tracing::info!(
         target: TARGET,
         event = "link.up",
@@ -106,12 +114,13 @@ pub fn link_up(peer: &NodeName, direction: Direction, path: Path, address: &dyn 
         path = path.name(),
         address = %address,
         certificate = %certificate,
+        suppressed = passed.suppressed(),
     );
 }
 
-/// `link.down`: a link that was up has ended. Limited, since a peer can flap.
+/// `link.down`: a link that was up has ended. Limited as [`link_up`] is.
 pub fn link_down(peer: &NodeName, path: Path, reason: &'static str, detail: &str) {
-    let Some(passed) = permit(peer, "link.down") else { return };
+    let Some(passed) = permit_member(peer, "link.down") else { return };
     tracing::info!(
         target: TARGET,
         event = "link.down",

@@ -1,4 +1,4 @@
-//! The process' one rate limiter, as the log itself is one a process.
+//! The process' rate limiters, as the log itself is one a process.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,20 +46,38 @@ impl Passed {
     }
 }
 
-static LIMITER: LazyLock<Mutex<RateLimiter<(Who, &'static str)>>> =
-    LazyLock::new(|| Mutex::new(RateLimiter::new(Limits::default())));
+/// A limiter by who and cause.
+type Limiter = LazyLock<Mutex<RateLimiter<(Who, &'static str)>>>;
+
+static LIMITER: Limiter = LazyLock::new(|| Mutex::new(RateLimiter::new(Limits::default())));
+/// Of its own, so that no flood of strangers takes from what is kept for members.
+static MEMBERS: Limiter = LazyLock::new(|| Mutex::new(RateLimiter::new(Limits::MEMBER)));
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a line that `who` causes for `cause` may be written now.
 pub fn permit(who: impl Into<Who>, cause: &'static str) -> Option<Passed> {
-    let verdict = LIMITER.lock().unwrap_or_else(PoisonError::into_inner).handle((who.into(), cause), Instant::now());
+    ask(&LIMITER, who.into(), cause)
+}
+
+/// Whether a line may be written now about something that the member `peer` may do.
+pub fn permit_member(peer: &NodeName, cause: &'static str) -> Option<Passed> {
+    ask(&MEMBERS, peer.into(), cause)
+}
+
+fn ask(limiter: &Limiter, who: Who, cause: &'static str) -> Option<Passed> {
+    let verdict = limiter.lock().unwrap_or_else(PoisonError::into_inner).handle((who, cause), Instant::now());
     match verdict {
         Verdict::Log { suppressed } => Some(Passed { suppressed }),
         Verdict::Suppress => {
-            SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+            left_out();
             None
         }
     }
+}
+
+/// A line was left out because one that it belongs to was.
+pub fn left_out() {
+    SUPPRESSED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Lines left out since the process started.

@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 pub use escape::escape;
-pub use limited::{Passed, Who, permit, suppressed_lines};
+pub use limited::{Passed, Who, left_out, permit, permit_member, suppressed_lines};
 pub use ratelimit::{Limits, RateLimiter, Verdict};
 pub use secret::Secret;
 
@@ -123,6 +123,8 @@ where
     Ok(tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
+        // They would be told on standard error, which is what has just failed, by a macro that panics if that fails.
+        .log_internal_errors(false)
         .event_format(EventFormat { format, color, clock })
         .finish())
 }

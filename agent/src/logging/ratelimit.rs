@@ -22,6 +22,19 @@ pub struct Limits {
     pub keys: usize,
 }
 
+impl Limits {
+    /// For what a proven member may do: 500 lines, then 20 a second, for a key; 2,000 lines, then 100 a second, for all. An
+    /// operator wants every one of these lines, so the budget is there for loops alone: a member that opens connections as fast as
+    /// it can writes about 50 MB an hour, with the line that each close adds.
+    pub const MEMBER: Self = Self {
+        burst: 500,
+        every: Duration::from_millis(50),
+        total_burst: 2_000,
+        total_every: Duration::from_millis(10),
+        keys: 4_096,
+    };
+}
+
 impl Default for Limits {
     /// Three lines, then two a minute, for a key; 100 lines, then five a second, for all: at 300 bytes a line, at most
     /// 5.4 MB an hour whatever peers do.
@@ -190,6 +203,44 @@ mod tests {
         assert!(lines * 300 < 6_000_000, "{lines}");
         assert!(lines > 10_000, "{lines}: the budget is used");
         assert_eq!(limiter.len(), Limits::default().keys);
+    }
+
+    #[test]
+    fn a_member_at_work_is_told_in_full_and_a_loop_is_bounded_and_counted() {
+        let start = Instant::now();
+        // Lines a second for so many seconds; how many of them are written at least and at most.
+        for (rate, seconds, least, most) in [
+            (1, 3_600, 3_600, 3_600),
+            (20, 600, 12_000, 12_000),
+            (100, 6, 600, 600),
+            (500, 1, 500, 510),
+            (2_000, 60, 1_690, 1_700),
+            (1_000, 3_600, 72_490, 72_500),
+        ] {
+            let mut limiter = RateLimiter::new(Limits::MEMBER);
+            let (mut written, mut told) = (0u64, 0);
+            for n in 0..rate * seconds {
+                let now = start + Duration::from_secs(1) * n / rate;
+                if let Verdict::Log { suppressed } = limiter.handle("beta", now) {
+                    (written, told) = (written + 1, told + suppressed);
+                }
+            }
+            assert!((least..=most).contains(&written), "{rate} a second for {seconds} s: {written}");
+            assert_eq!(written + told + limiter.untold(), u64::from(rate * seconds));
+        }
+    }
+
+    #[test]
+    fn a_member_in_a_loop_does_not_silence_the_others() {
+        let mut limiter = RateLimiter::new(Limits::MEMBER);
+        let start = Instant::now();
+        for n in 0..60_000u32 {
+            let now = start + Duration::from_millis(u64::from(n));
+            limiter.handle("beta", now);
+            if n % 100 == 0 {
+                assert_eq!(limiter.handle("gamma", now), Verdict::Log { suppressed: 0 }, "after {n}");
+            }
+        }
     }
 
     proptest! {

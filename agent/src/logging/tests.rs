@@ -101,7 +101,7 @@ fn audit_events_have_stable_names_and_fields() {
         trace: &"00ff",
         service: &service,
         from: &beta,
-        to: &alpha,
+        to: Some(&alpha),
         client: Some(&"127.0.0.1:4000"),
         path: Some(Path::Lane),
     };
@@ -118,7 +118,7 @@ fn audit_events_have_stable_names_and_fields() {
         (
             "connection.open",
             "client event from id level path service target timestamp to trace",
-            json(|| audit::connection_open(&connection)),
+            json(|| assert!(audit::connection_open(&connection, &beta))),
         ),
         (
             "connection.close",
@@ -188,6 +188,38 @@ fn a_flood_of_one_cause_is_a_few_lines_and_a_count() {
     });
     assert!((2..=8).contains(&text.lines().count()), "{text}");
     assert!(suppressed_lines() - before > 199_000);
+}
+
+#[test]
+fn a_member_in_a_loop_is_a_bounded_log_in_which_every_open_has_its_close() {
+    let (looping, alpha) = ("looping-peer".parse().unwrap(), "alpha".parse().unwrap());
+    let service = "web".parse().unwrap();
+    let connection = |id| audit::Connection {
+        id,
+        trace: &"00ff",
+        service: &service,
+        from: &looping,
+        to: Some(&alpha),
+        client: None,
+        path: Some(Path::Quic),
+    };
+    let before = suppressed_lines();
+    let text = logged(Format::Json, "trace", || {
+        for id in 0..20_000 {
+            if audit::connection_open(&connection(id), &looping) {
+                audit::connection_close(&connection(id), 1, 1, std::time::Duration::ZERO, None);
+            }
+            audit::link_up(&looping, Direction::In, Path::Lane, &"10.0.0.2:7443", &"0a");
+            audit::link_down(&looping, Path::Lane, "link_lost", "again");
+        }
+    });
+    let count = |event: &str| text.lines().filter(|l| l.contains(&format!("\"{event}\""))).count();
+    assert_eq!(count("connection.open"), count("connection.close"));
+    for event in ["connection.open", "link.up", "link.down"] {
+        // The burst, and what dripped while this ran.
+        assert!((500..1_000).contains(&count(event)), "{event}: {}", count(event));
+    }
+    assert!(suppressed_lines() - before > 55_000);
 }
 
 #[test]

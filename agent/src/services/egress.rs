@@ -149,8 +149,9 @@ async fn service<S: Answer>(
         // Cut in the meantime: so is the target's connection.
         return Ok(());
     }
-    let live = Live::begin(host, &entry, Role::Offer);
-    live::run(host, &entry, live, &app, stream, live::cut(cut, ended)).await;
+    let mut live = Live::begin(host, &entry, Role::Offer);
+    live.opened();
+    live::run(live, &app, stream, live::cut(cut, ended)).await;
     Ok(())
 }
 

@@ -91,6 +91,19 @@ struct Failed {
     detail: String,
 }
 
+impl Failed {
+    /// What became of a connection that ended without an answer from the far side; nothing if its application left.
+    fn unanswered(end: &End) -> Option<Self> {
+        let (layer, reason, detail) = match end {
+            End::Lost(broken) => (Layer::NoRoute, Reason::LinkLost, broken.to_string()),
+            End::Cut(reason @ Reason::LinkLost) => (Layer::NoRoute, *reason, reason.text().to_owned()),
+            End::Cut(reason) | End::Far(reason) => (Layer::Limit, *reason, reason.text().to_owned()),
+            End::Closed | End::Application(_) | End::Moved => return None,
+        };
+        Some(Self { layer, reason, detail })
+    }
+}
+
 impl From<NoStream> for Failed {
     fn from(no: NoStream) -> Self {
         let layer = if no.reason == Reason::Limit { Layer::Limit } else { Layer::NoRoute };
@@ -121,8 +134,8 @@ async fn carry(
     app: TcpStream,
     client: SocketAddr,
 ) -> Result<(), Failed> {
-    let started = Instant::now();
-    let deadline = started + host.limits.connect;
+    let live = Live::begin(host, entry, Role::Reach);
+    let deadline = Instant::now() + host.limits.connect;
     let peer = choose(host, peers, &entry.service)?;
     // Set once: this is the only place.
     entry.to.set(peer.name().clone()).ok();
@@ -142,38 +155,30 @@ async fn carry(
     };
     entry.path.set(stream.path().name()).ok();
     let mut told = std::pin::pin!(live::told(cut));
-    let live = Live::begin(host, entry, Role::Reach);
-    let end = live::run_moving(host, entry, live, &app, &mut stream, told.as_mut(), (&peer, deadline)).await;
+    let end = live::run_moving(live, &app, &mut stream, told.as_mut(), (&peer, deadline)).await;
     // The application has all that it will get; what is left is between the agents.
     drop(app);
-    if matches!(stream.answer(), Some(Ok(_))) {
-        host.metrics.connected(started.elapsed());
-    }
-    let refused = stream.answer().and_then(Result::err).map(|refused| Failed::from(&refused));
-    match (refused, end) {
-        (Some(failed), End::Far(_)) => {
-            wind_up(&peer, stream, told).await;
-            Err(failed)
-        }
+    let answered = stream.answer();
+    let failed = match (&answered, &end) {
+        (Some(Err(refused)), End::Far(_)) => Some(Failed::from(refused)),
         (_, End::Moved) => {
             let detail = format!("`{}` is stopping and no other lane to it was ready", peer.name());
-            Err(Failed { layer: Layer::Limit, reason: Reason::Draining, detail })
+            Some(Failed { layer: Layer::Limit, reason: Reason::Draining, detail })
         }
-        (_, End::Lost(broken)) => {
+        (None, end) => Failed::unanswered(end),
+        _ => None,
+    };
+    match end {
+        End::Moved => {}
+        End::Lost(broken) => {
             tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
-            Ok(())
         }
         // A connection that somebody has cut is not wound up: its cut was the last word.
-        (_, End::Cut(Reason::Draining | Reason::LinkLost)) => Ok(()),
-        (_, End::Cut(_)) => {
-            timeout(WIND_UP, stream.give_back()).await.ok();
-            Ok(())
-        }
-        _ => {
-            wind_up(&peer, stream, told).await;
-            Ok(())
-        }
+        End::Cut(Reason::Draining | Reason::LinkLost) => {}
+        End::Cut(_) => drop(timeout(WIND_UP, stream.give_back()).await),
+        _ => wind_up(&peer, stream, told).await,
     }
+    failed.map_or(Ok(()), Err)
 }
 
 /// Waits for the far end to be through with the stream as well, so that what it ran over can be used again; as long as that

@@ -1,17 +1,16 @@
-//! A connection that carries bytes: from its opening, with what is counted and told about it, to its end.
+//! A connection whose bytes are moved: what is counted and told about it, from its opening to its end.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
-use mesh_config::NodeName;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::answered::Answered;
 use super::table::{Connection, Entry};
 use crate::host::Host;
-use crate::logging::audit;
+use crate::logging::{self, audit};
 use crate::metrics::{OpenConnection, ServiceMeter};
 use crate::peers::peer::Peer;
 use crate::peers::stream::Stream;
@@ -21,36 +20,66 @@ use crate::transport::connect::in_order;
 use crate::transport::message::TraceId;
 use crate::vocabulary::{Path, Role};
 
-/// What is held while a connection is open.
-pub struct Live {
-    started: Instant,
+/// What is held of a connection while its bytes are moved.
+pub struct Live<'a> {
+    host: &'a Host,
+    entry: &'a Entry,
+    role: Role,
     meter: ServiceMeter,
-    _open: OpenConnection,
+    begun: Instant,
+    open: Option<Open>,
 }
 
-impl Live {
-    /// The connection carries bytes from now on.
-    pub fn begin(host: &Host, entry: &Entry, role: Role) -> Self {
-        entry.opened();
+/// A connection that the far side has answered.
+struct Open {
+    since: Instant,
+    _counted: OpenConnection,
+    /// Whether `connection.open` was written, so that `connection.close` is written too.
+    told: bool,
+}
+
+impl<'a> Live<'a> {
+    /// A connection that is being opened.
+    pub fn begin(host: &'a Host, entry: &'a Entry, role: Role) -> Self {
         let meter = host.metrics.service(&entry.service, role);
-        let open = meter.open();
-        with_audit(entry, audit::connection_open);
-        Self { started: Instant::now(), meter, _open: open }
+        Self { host, entry, role, meter, begun: Instant::now(), open: None }
     }
 
-    fn end(self, entry: &Entry, reason: Option<Reason>) {
-        let (received, sent) = (entry.meter.to_app.load(Relaxed), entry.meter.to_link.load(Relaxed));
-        let (more_received, more_sent) = entry.uncounted();
-        self.meter.received(more_received);
-        self.meter.sent(more_sent);
-        let open: Duration = self.started.elapsed();
-        with_audit(entry, |c| audit::connection_close(c, received, sent, open, reason));
+    /// The far side has let it in. Said again, it says nothing.
+    pub fn opened(&mut self) {
+        if self.open.is_some() {
+            return;
+        }
+        self.entry.opened();
+        if self.role == Role::Reach {
+            self.host.metrics.connected(self.begun.elapsed());
+        }
+        let peer = match self.role {
+            Role::Offer => Some(&self.entry.from),
+            Role::Reach => self.entry.to.get(),
+        };
+        let told = peer.is_some_and(|peer| with_audit(self.entry, |c| audit::connection_open(c, peer)));
+        self.open = Some(Open { since: Instant::now(), _counted: self.meter.open(), told });
+    }
+
+    fn end(self, reason: Option<Reason>) {
+        let (received, sent) = self.entry.uncounted();
+        self.meter.received(received);
+        self.meter.sent(sent);
+        let Some(open) = self.open else { return };
+        if !open.told {
+            return logging::left_out();
+        }
+        let moved = (self.entry.meter.to_app.load(Relaxed), self.entry.meter.to_link.load(Relaxed));
+        with_audit(self.entry, |c| audit::connection_close(c, moved.0, moved.1, open.since.elapsed(), reason));
+    }
+
+    fn limits(&self) -> splice::Limits {
+        splice::Limits { idle: self.host.limits.idle, half_closed: self.host.limits.half_closed }
     }
 }
 
-fn with_audit(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_>)) {
-    let unknown: Option<NodeName> = NodeName::new("unknown").ok();
-    let Some(to) = entry.to.get().or(unknown.as_ref()) else { return };
+fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_>) -> T) -> T {
     let path = match entry.path.get() {
         Some(&"lane") => Some(Path::Lane),
         Some(&"quic") => Some(Path::Quic),
@@ -63,41 +92,37 @@ fn with_audit(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_>)) {
         trace: &TraceId(entry.trace),
         service: &entry.service,
         from: &entry.from,
-        to,
+        to: entry.to.get(),
         client: (!entry.client.is_empty()).then_some(client),
         path,
-    });
+    })
 }
 
-/// Splices until the end of the connection.
+/// Splices until the end of a connection that this side has let in.
 pub async fn run<C: Carrier>(
-    host: &Host,
-    entry: &Entry,
-    live: Live,
+    live: Live<'_>,
     app: &TcpStream,
     stream: &mut C,
     cut: impl Future<Output = Reason>,
 ) -> End {
-    let limits = splice::Limits { idle: host.limits.idle, half_closed: host.limits.half_closed };
-    let end = splice::splice(app, stream, limits, &entry.meter, false, cut).await;
+    let end = splice::splice(app, stream, live.limits(), &live.entry.meter, false, cut).await;
     if matches!(end, End::Closed) {
         in_order(app);
     }
-    live.end(entry, end.reason());
+    live.end(end.reason());
     end
 }
 
-/// Like [`run`], over a stream that may move: what its far side has never seen is said again on another stream to `peer`.
+/// Splices until the end of a connection that the far side has yet to let in, over a stream that may move: what its far side
+/// has never seen is said again on another stream to `peer`.
 pub async fn run_moving(
-    host: &Host,
-    entry: &Entry,
-    live: Live,
+    mut live: Live<'_>,
     app: &TcpStream,
     stream: &mut Stream,
     mut told: Pin<&mut impl Future<Output = Reason>>,
     (peer, deadline): (&Peer, Instant),
 ) -> End {
-    let limits = splice::Limits { idle: host.limits.idle, half_closed: host.limits.half_closed };
+    let (limits, meter) = (live.limits(), &live.entry.meter);
     let mut finished = false;
     let end = loop {
         let ended = peer.run_ended(stream.incarnation());
@@ -107,7 +132,12 @@ pub async fn run_moving(
                 () = ended => Reason::LinkLost,
             }
         };
-        let end = splice::splice(app, stream, limits, &entry.meter, finished, cut).await;
+        let mut watched = Answered::new(stream, |opened| {
+            if opened {
+                live.opened();
+            }
+        });
+        let end = splice::splice(app, &mut watched, limits, meter, finished, cut).await;
         let End::Moved = end else { break end };
         let Some(replay) = stream.take_replay() else { break end };
         finished = replay.2;
@@ -120,7 +150,7 @@ pub async fn run_moving(
         in_order(app);
     }
     let reason = if matches!(end, End::Moved) { Some(Reason::Draining) } else { end.reason() };
-    live.end(entry, reason);
+    live.end(reason);
     end
 }
 

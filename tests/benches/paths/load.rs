@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use adit_tests::Place;
 use adit_tests::load::Server;
+use adit_tests::wait::pass;
 use anyhow::{Context as _, Result, bail};
 
 use crate::say;
@@ -83,10 +84,10 @@ fn bulk(address: SocketAddr, number: u32, time: Duration) -> Result<()> {
                 }
             });
         }
-        thread::sleep(WARM_UP);
+        pass(WARM_UP);
         let (start, before) = (Instant::now(), received.load(Ordering::Relaxed));
         say("start");
-        thread::sleep(time);
+        pass(time);
         let (bytes, seconds) = (received.load(Ordering::Relaxed) - before, start.elapsed().as_secs_f64());
         say(&format!("{bytes} {seconds}"));
         for stream in &streams {
@@ -111,10 +112,10 @@ fn connections(address: SocketAddr, number: u32, time: Duration) -> Result<()> {
                 })
             })
             .collect();
-        thread::sleep(WARM_UP);
+        pass(WARM_UP);
         let (start, before) = (Instant::now(), done.load(Ordering::Relaxed));
         say("start");
-        thread::sleep(time);
+        pass(time);
         let (count, seconds) = (done.load(Ordering::Relaxed) - before, start.elapsed().as_secs_f64());
         stop.store(true, Ordering::Relaxed);
         for each in loops {
@@ -153,7 +154,7 @@ fn idle(address: SocketAddr, number: u32) -> Result<()> {
     };
     let _open = (0..number).map(one).collect::<Result<Vec<_>>>()?;
     // What setting them up took is given back within a moment or not at all.
-    thread::sleep(Duration::from_secs(1));
+    pass(Duration::from_secs(1));
     say("open");
     loop {
         thread::park();

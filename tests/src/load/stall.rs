@@ -13,7 +13,7 @@ use super::exchange::receive;
 use super::round_trip;
 use crate::agent::Agent;
 use crate::mesh::{Mesh, SOON};
-use crate::wait::eventually;
+use crate::wait::{eventually, pass};
 
 /// More than all buffers between two applications hold.
 const LENGTH: u64 = 256 << 20;
@@ -38,7 +38,7 @@ pub fn stalled_reader(mesh: &Mesh, server: &TcpListener, agents: [&Agent; 2], pa
             while start.elapsed() < pause {
                 let (client, served) = mesh.joined(server).context("another connection while one is stalled")?;
                 round_trip(&client, &served, b"not stalled", SOON)?;
-                thread::sleep(Duration::from_millis(500).min(pause.saturating_sub(start.elapsed())));
+                pass(Duration::from_millis(500).min(pause.saturating_sub(start.elapsed())));
             }
             for (agent, before) in agents.iter().zip(before) {
                 let held = agent.usage()?.resident.saturating_sub(before?);
@@ -88,6 +88,6 @@ fn full(taken: &AtomicU64) -> Result<()> {
 pub fn silence(mesh: &Mesh, server: &TcpListener, pause: Duration) -> Result<()> {
     let (client, served) = mesh.joined(server)?;
     round_trip(&client, &served, b"before", SOON)?;
-    thread::sleep(pause);
+    pass(pause);
     round_trip(&client, &served, b"after", SOON)
 }

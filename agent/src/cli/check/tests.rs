@@ -94,6 +94,22 @@ async fn a_warning_alone_is_no_failure() {
 }
 
 #[tokio::test]
+async fn a_service_that_the_agent_does_not_carry_is_a_warning_at_its_place() {
+    let dir = host(0);
+    let mesh = MESH.replace("[service.web]", "[service.web]\nprotocol = \"udp\"");
+    std::fs::write(dir.0.join(MESH_FILE), &mesh).unwrap();
+    for words in [String::new(), dir.0.join(MESH_FILE).display().to_string()] {
+        let (found, exit) = problems(&dir, &words).await;
+        assert_eq!((found.len(), exit), (1, 0), "{found:?}");
+        assert_eq!((&found[0]["line"], &found[0]["column"]), (&11.into(), &12.into()));
+        assert_eq!(found[0]["severity"], "warning");
+        assert_eq!(found[0]["hint"], "only TCP services are carried");
+    }
+    let (text, exit) = check(&dir, "", false).await;
+    assert!(exit == 0 && text.contains("mesh.toml:11:12: warning: service `web`: protocol = \"udp\""), "{text}");
+}
+
+#[tokio::test]
 async fn a_directory_in_which_all_is_well_has_no_problem() {
     let dir = host(0);
     assert_eq!(problems(&dir, "").await, (vec![], 0));

@@ -12,10 +12,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::context::{Context, SOCKET_FILE};
+use super::super::context::Context;
 use super::super::error::CliError;
 use super::super::init::{self, InitArgs, MESH_FILE, NODES};
 use crate::admin::client::Client;
+use crate::admin::socket::SOCKET_FILE;
 use crate::admin::view::{AgentState, Status};
 use crate::vocabulary::{Path as LinkPath, PeerState};
 

@@ -1,6 +1,8 @@
 mod explore;
 mod hostile;
 mod random;
+mod rules;
+mod states;
 mod table;
 
 use std::time::Instant;
