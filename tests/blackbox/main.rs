@@ -12,6 +12,7 @@ mod limits;
 mod loss;
 mod operate;
 mod paths;
+mod quic;
 mod refusals;
 mod restart;
 mod stalls;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         stalls::tests(),
         refusals::tests(),
         strangers::tests(),
+        quic::tests(),
         restart::tests(),
         closing::tests(),
         limits::tests(),
