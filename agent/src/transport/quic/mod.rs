@@ -25,7 +25,8 @@
 //! | of a connection before HELLO | [`FIRST_WINDOW`] | its receive window; how many, by the caps on handshakes |
 //! | queued for a peer that takes nothing | 64 KiB a stream, one CREDIT, FIN | owed credit is added up until CREDIT can be written |
 //!
-//! QUIC's own notes on a stream (some tens of KiB where tiny frames leave gaps) come on top, [`MOST_STREAMS`] a connection.
+//! What QUIC notes of gaps comes on top: some 50 KiB for a stream of tiny frames with gaps between them, on as many streams as
+//! [`MOST_STREAMS`] and [`WINDOWS`] leave room for.
 
 mod credit;
 pub mod endpoint;
