@@ -14,6 +14,7 @@ mod limits;
 mod loss;
 mod operate;
 mod paths;
+mod quic;
 mod refusals;
 mod restart;
 mod stalls;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         stalls::tests(),
         refusals::tests(),
         strangers::tests(),
+        quic::tests(),
         restart::tests(),
         closing::tests(),
         limits::tests(),

@@ -36,6 +36,16 @@ pub enum Answer {
 
 /// Does a TLS 1.3 handshake with an agent as a client with this identity, or with none, and tells the agent's answer.
 pub fn dial(stream: TcpStream, host: &str, alpn: &[u8], identity: Option<&Identity>) -> Result<Answer> {
+    let config = client_config(alpn, identity)?;
+    let name = ServerName::try_from(host.to_owned())?;
+    let mut connection = ClientConnection::new(Arc::new(config), name)?;
+    let mut stream = bounded(stream)?;
+    let mut byte = [0];
+    judge(Stream::new(&mut connection, &mut stream).read(&mut byte))
+}
+
+/// A client with this identity, or with none, that accepts whoever answers.
+pub(crate) fn client_config(alpn: &[u8], identity: Option<&Identity>) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider::default_provider().into())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -45,11 +55,7 @@ pub fn dial(stream: TcpStream, host: &str, alpn: &[u8], identity: Option<&Identi
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];
-    let name = ServerName::try_from(host.to_owned())?;
-    let mut connection = ClientConnection::new(Arc::new(config), name)?;
-    let mut stream = bounded(stream)?;
-    let mut byte = [0];
-    judge(Stream::new(&mut connection, &mut stream).read(&mut byte))
+    Ok(config)
 }
 
 /// Waits for an agent to dial, does the server's part of a TLS 1.3 handshake with this identity, and tells what the agent

@@ -9,6 +9,7 @@
 //!   agent    one `adit run` process: start, ask, kill, restart, weigh
 //!     │
 //!   load     servers and clients whose content is checked      hostile   peers that deserve no link
+//!                                                              quic      a QUIC client by hand, for the same
 //! ```
 
 pub mod addresses;
@@ -19,6 +20,7 @@ pub mod load;
 pub mod mesh;
 pub mod pki;
 pub mod place;
+pub mod quic;
 pub mod scratch;
 pub mod suite;
 pub mod usage;

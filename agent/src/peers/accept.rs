@@ -182,7 +182,8 @@ async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot, 
             let control = Control::over_quic(proven.connection, proven.peer, hello, send, recv);
             Ok::<_, QuicError>(Command::Accepted(Way::Quic, Box::new(control)))
         } else {
-            let (link, hello) = QuicLink::handshake(proven.connection, mine, false, &host.clock).await?;
+            let share = peer.quic_share.clone();
+            let (link, hello) = QuicLink::handshake(proven.connection, mine, false, &host.clock, share).await?;
             Ok(Command::Quic { link, incarnation: hello.incarnation, proven: proven.peer })
         }
     };

@@ -266,7 +266,8 @@ impl Actor {
         }
         self.dialling_quic = true;
         let (host, name, known) = (self.host.clone(), self.peer.name.clone(), Some(running.address));
-        self.dials.spawn(async move { Dialled::Quic(dial::quic_link(&host, &name, known).await.map(Box::new)) });
+        let share = self.peer.quic_share.clone();
+        self.dials.spawn(async move { Dialled::Quic(dial::quic_link(&host, &name, known, share).await.map(Box::new)) });
     }
 
     /// Opens streams on a QUIC connection and serves those of the peer, until it ends.

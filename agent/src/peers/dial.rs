@@ -17,7 +17,7 @@ use crate::transport::lane::link::Link;
 use crate::transport::lane::machine::End;
 use crate::transport::message::LaneRole;
 use crate::transport::quic::endpoint::{self, Proven};
-use crate::transport::quic::{self, QuicError, QuicLink};
+use crate::transport::quic::{self, PeerShare, QuicError, QuicLink};
 use crate::transport::secure::{self, Secure};
 use crate::vocabulary::Direction;
 
@@ -81,7 +81,7 @@ pub async fn control(host: &Host, peer: &NodeName, way: Way) -> Result<Control, 
     }
 }
 
-/// Dials the QUIC connection that application streams run over, at `known` if that is given.
+/// Dials the QUIC connection that application streams run over, at `known` if that is given. `share` is the peer's.
 ///
 /// # Errors
 /// Which layer failed; it has been noted for operators.
@@ -89,10 +89,11 @@ pub async fn quic_link(
     host: &Host,
     peer: &NodeName,
     known: Option<SocketAddr>,
+    share: PeerShare,
 ) -> Result<(QuicLink, PeerHello, VerifiedPeer), Failure> {
     let greet = async |proven: Proven, verdict: Verdict| {
         let mine = host.hello(LaneRole::Opener);
-        match QuicLink::handshake(proven.connection, mine, true, &host.clock).await {
+        match QuicLink::handshake(proven.connection, mine, true, &host.clock, share).await {
             Ok((link, hello)) => Ok((link, hello, proven.peer)),
             Err(error) => Err(quic_failure(&error, &verdict, host)),
         }

@@ -17,7 +17,7 @@ use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::transport::lane::link::Link;
 use crate::transport::message::{Incarnation, Open};
-use crate::transport::quic::QuicLink;
+use crate::transport::quic::{PeerShare, QuicLink};
 use crate::vocabulary::{Path, PeerState};
 
 /// How a link stands.
@@ -127,6 +127,8 @@ pub struct Peer {
     pub(super) streams: Arc<()>,
     /// The runs of the peer that ended last, newest first: their streams end with them.
     pub(super) ended: watch::Sender<Vec<Incarnation>>,
+    /// What all QUIC connections of the peer share.
+    pub(super) quic_share: PeerShare,
 }
 
 impl Peer {
@@ -325,6 +327,7 @@ mod tests {
                 quic: watch::Sender::new(None),
                 streams: Arc::new(()),
                 ended: watch::Sender::new(Vec::new()),
+                quic_share: PeerShare::default(),
             };
             let deadline = Instant::now() + Duration::from_secs(1);
             {

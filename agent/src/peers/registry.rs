@@ -14,6 +14,7 @@ use super::peer::{Command, Peer, Status};
 use super::pool::Pool;
 use super::pool::policy::Rules;
 use crate::host::Host;
+use crate::transport::quic::PeerShare;
 
 /// How many commands may wait for an actor.
 const COMMANDS: usize = 64;
@@ -75,6 +76,7 @@ impl Peers {
             quic: watch::Sender::new(None),
             streams: Arc::new(()),
             ended: watch::Sender::new(Vec::new()),
+            quic_share: PeerShare::default(),
         });
         inner.peers.insert(name.clone(), peer.clone());
         // Different for every peer and every run, so that dials do not fall together.

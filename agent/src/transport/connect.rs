@@ -1,22 +1,15 @@
 //! TCP connections to the first address of a peer that answers, and the socket options of every TCP connection.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::failure::Failure;
-
-/// How long one address is given before the next is tried beside it (RFC 8305 §5, "Connection Attempt Delay").
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-
-/// The most addresses that one dial tries.
-const MAX_ADDRESSES: usize = 16;
+use super::race;
 
 /// Connects to the first of `addresses` that answers, each tried a quarter of a second after the one before or as soon
 /// as that has failed.
@@ -28,57 +21,12 @@ pub async fn connect(
     deadline: Instant,
     keepalive: Option<Duration>,
 ) -> Result<(TcpStream, SocketAddr), Failure> {
-    let started = Instant::now();
-    let mut waiting: VecDeque<_> = addresses.iter().copied().take(MAX_ADDRESSES).collect();
-    let mut attempts = JoinSet::new();
-    let mut next = started;
-    let mut best: Option<Failure> = None;
-    loop {
-        if attempts.is_empty() && waiting.is_empty() {
-            return Err(best.unwrap_or_else(|| Failure::silent(0.0)));
-        }
-        tokio::select! {
-            biased;
-            Some(done) = attempts.join_next() => match done {
-                Ok((address, Ok(stream))) => {
-                    tune(&stream, keepalive);
-                    return Ok((stream, address));
-                }
-                Ok((address, Err(error))) => {
-                    let failure = Failure::from_io(&error).at(address);
-                    if best.as_ref().is_none_or(|b| says_more(&failure, b)) {
-                        best = Some(failure);
-                    }
-                    next = Instant::now();
-                }
-                Err(_) => {}
-            },
-            () = sleep_until(deadline) => {
-                let silent = Failure::silent((Instant::now() - started).as_secs_f64().round());
-                return Err(match addresses.first() {
-                    Some(first) => silent.at(*first),
-                    None => silent,
-                });
-            }
-            () = sleep_until(next), if !waiting.is_empty() => {
-                if let Some(address) = waiting.pop_front() {
-                    attempts.spawn(async move { (address, TcpStream::connect(address).await) });
-                }
-                next = Instant::now() + ATTEMPT_DELAY;
-            }
-        }
-    }
-}
-
-fn says_more(new: &Failure, old: &Failure) -> bool {
-    use super::failure::Layer::{NoRoute, Refused, Silent};
-    let rank = |f: &Failure| match f.layer {
-        NoRoute => 0,
-        Silent => 1,
-        Refused => 3,
-        _ => 2,
-    };
-    rank(new) > rank(old)
+    race::first(addresses, deadline, move |address| async move {
+        let stream = TcpStream::connect(address).await.map_err(|error| Failure::from_io(&error))?;
+        tune(&stream, keepalive);
+        Ok((stream, address))
+    })
+    .await
 }
 
 /// Sets what every TCP connection of the agent has: no delay, and probes after `keepalive` of silence so that a peer that

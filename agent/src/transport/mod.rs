@@ -40,6 +40,7 @@ pub mod hello;
 pub mod lane;
 pub mod message;
 pub mod quic;
+mod race;
 pub mod resolve;
 pub mod secure;
 pub mod socket;

@@ -1,10 +1,8 @@
 //! QUIC connections with proven peers: dialled from sockets of their own, accepted on the agent's port.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use mesh_config::NodeName;
 use quinn::crypto::rustls::HandshakeData;
@@ -12,18 +10,14 @@ use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
 };
 use socket2::{Domain, Socket, Type};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{control_transport_config, transport_config};
 use crate::identity::{ALPN_CTL, ALPN_QUIC, TlsContext, Verdict, VerifiedPeer};
 use crate::transport::failure::{Failure, Layer};
+use crate::transport::race;
 use crate::transport::secure::{Refused, explain_alert};
 
-/// How long one address is given before the next is tried beside it (RFC 8305 §5).
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// The most addresses that one dial tries.
-const MAX_ADDRESSES: usize = 16;
 /// Receive and send buffers of a socket: what the kernel's limits let through of it.
 const SOCKET_BUFFER: usize = 2 << 20;
 
@@ -74,45 +68,14 @@ impl Dialler {
         alpn: &'static [u8],
         deadline: Instant,
     ) -> Result<(Proven, Verdict), Failure> {
-        let started = Instant::now();
-        let mut waiting: VecDeque<_> = addresses.iter().copied().take(MAX_ADDRESSES).collect();
-        let mut attempts = JoinSet::new();
-        let mut next = started;
-        let mut last = None;
-        loop {
-            if attempts.is_empty() && waiting.is_empty() {
-                return Err(last.unwrap_or_else(|| Failure::silent(0.0)));
+        race::first(addresses, deadline, |address| {
+            let (context, peer, endpoint) = (context.clone(), peer.clone(), self.endpoint(address));
+            async move {
+                let endpoint = endpoint.map_err(|e| Failure::from_io(&e))?;
+                one(&endpoint, &context, &peer, address, alpn).await
             }
-            tokio::select! {
-                biased;
-                Some(done) = attempts.join_next() => match done {
-                    Ok(Ok(proven)) => return Ok(proven),
-                    Ok(Err(failure)) => {
-                        last = Some(failure);
-                        next = Instant::now();
-                    }
-                    Err(_) => {}
-                },
-                () = sleep_until(deadline) => {
-                    let silent = Failure::silent((Instant::now() - started).as_secs_f64().round());
-                    return Err(match addresses.first() {
-                        Some(first) => silent.at(*first),
-                        None => silent,
-                    });
-                }
-                () = sleep_until(next), if !waiting.is_empty() => {
-                    if let Some(address) = waiting.pop_front() {
-                        let (context, peer) = (context.clone(), peer.clone());
-                        let endpoint = self.endpoint(address);
-                        attempts.spawn(async move {
-                            let endpoint = endpoint.map_err(|e| Failure::from_io(&e).at(address))?;
-                            one(&endpoint, &context, &peer, address, alpn).await.map_err(|f| f.at(address))
-                        });
-                    }
-                    next = Instant::now() + ATTEMPT_DELAY;
-                }
-            }
-        }
+        })
+        .await
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::task::JoinSet;
 
+use super::MOST_STREAMS;
 use super::credit::Budget;
+use super::share::{ConnectionWindow, PeerShare};
 use super::stream::QuicStream;
-use super::{BUDGET, MOST_STREAMS};
 use crate::clock::Clock;
 use crate::reason::Reason;
 use crate::splice::Broken;
@@ -107,12 +108,20 @@ async fn first_frame(recv: &mut RecvStream) -> Result<(Kind, Vec<u8>), QuicError
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) connection: Connection,
-    budget: Mutex<Budget>,
+    peer: PeerShare,
+    window: Mutex<ConnectionWindow>,
 }
 
 impl Shared {
     pub(super) fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peer.budget()
+    }
+
+    /// Takes what other connections of the peer have left of its windows.
+    fn widen(&self) {
+        if let Some(window) = self.window.lock().unwrap_or_else(PoisonError::into_inner).grow() {
+            self.connection.set_receive_window(window.into());
+        }
     }
 
     /// The peer broke the rules: the whole connection ends.
@@ -130,8 +139,8 @@ pub struct QuicLink {
 }
 
 impl QuicLink {
-    /// Greets on a fresh connection (ALPN `adit/1`, [`transport_config`](super::transport_config)). The caller bounds the
-    /// time.
+    /// Greets on a fresh connection (ALPN `adit/1`, [`transport_config`](super::transport_config)) of the peer that has
+    /// `share`. The caller bounds the time.
     ///
     /// # Errors
     /// [`QuicError`]: the connection is to be closed.
@@ -140,11 +149,14 @@ impl QuicLink {
         mine: Hello,
         dialled: bool,
         clock: &Clock,
+        share: PeerShare,
     ) -> Result<(Self, PeerHello), QuicError> {
         let (hello, mut send, _recv) = greet(&connection, mine, dialled, clock).await?;
         // It fails only if the peer has stopped the stream, which carries nothing more anyway.
         let _ended = send.finish();
-        let shared = Arc::new(Shared { connection, budget: Mutex::new(Budget::new(BUDGET)) });
+        let window = Mutex::new(ConnectionWindow::new(share.clone()));
+        let shared = Arc::new(Shared { connection, peer: share, window });
+        shared.widen();
         Ok((Self { shared, asking: tokio::sync::Mutex::new(JoinSet::new()) }, hello))
     }
 
@@ -153,7 +165,7 @@ impl QuicLink {
         &self.shared.connection
     }
 
-    /// How many bytes of the budget the streams take up.
+    /// How many bytes of the budget the streams of the peer take up.
     pub fn budget_used(&self) -> u64 {
         self.shared.budget().used()
     }
@@ -164,6 +176,7 @@ impl QuicLink {
     /// # Errors
     /// [`QuicError::Full`] or [`QuicError::Connection`].
     pub async fn open(&self, open: Open) -> Result<QuicStream, QuicError> {
+        self.shared.widen();
         let (send, recv) = self.shared.connection.open_bi().await?;
         QuicStream::open(Arc::clone(&self.shared), send, recv, open).ok_or(QuicError::Full)
     }
@@ -183,6 +196,7 @@ impl QuicLink {
                 }
                 stream = self.shared.connection.accept_bi(), if asking.len() < MOST_STREAMS as usize => {
                     let (send, recv) = stream.map_err(|lost| Broken(lost.to_string()))?;
+                    self.shared.widen();
                     asking.spawn(asked(Arc::clone(&self.shared), send, recv));
                 }
             }

@@ -141,7 +141,17 @@ impl QuicStream {
             && self.reset.is_none()
             && let Some(granted) = self.grant(Instant::now())
         {
-            self.put(&Frame::Credit(N, Credit { granted, returned: 0 }));
+            self.owed.granted += granted;
+            self.put_credit();
+        }
+    }
+
+    /// Queues what is owed, unless a CREDIT waits already: so a peer that takes nothing makes the queue no longer.
+    fn put_credit(&mut self) {
+        if self.credit_behind == 0 && self.owed != Credit::default() && !self.send_over {
+            let owed = std::mem::take(&mut self.owed);
+            self.put(&Frame::Credit(N, owed));
+            self.credit_behind = self.queue.len();
         }
     }
 
@@ -163,7 +173,8 @@ impl QuicStream {
                 let returned = self.allowance - INITIAL_CREDIT;
                 self.allowance = INITIAL_CREDIT;
                 self.unused = None;
-                self.put(&Frame::Credit(N, Credit { granted: 0, returned }));
+                self.owed.returned += returned;
+                self.put_credit();
                 return;
             }
             sleep.as_mut().reset(tokio::time::Instant::now() + (UNUSED - idle));
@@ -200,6 +211,8 @@ impl QuicStream {
                 Ok(written) => {
                     self.queue.drain(..written.chunks);
                     self.queued -= written.bytes;
+                    self.credit_behind = self.credit_behind.saturating_sub(written.chunks);
+                    self.put_credit();
                 }
                 Err(WriteError::ConnectionLost(lost)) => return Poll::Ready(Err(self.breaks(lost.to_string()))),
                 Err(WriteError::Stopped(code)) => self.stop_sending(code.into_inner()),

@@ -15,12 +15,13 @@ use super::link::Shared;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
 use crate::transport::frame::{HEADER, Kind, MAX_DATA, Parser, header};
-use crate::transport::message::{Detail, Frame, Open, Opened, Refused};
+use crate::transport::message::{Credit, Detail, Frame, Open, Opened, Refused};
 
 /// The number of the only stream on a QUIC stream.
 pub(super) const N: u32 = 1;
 /// No more application bytes are taken while this much waits to be handed to QUIC.
-const QUEUE: usize = 64 << 10;
+pub(super) const QUEUE: usize = 64 << 10;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Responder: OPEN has not come.
@@ -48,6 +49,10 @@ pub struct QuicStream {
     pub(super) slot: Vec<u8>,
     pub(super) queue: VecDeque<Bytes>,
     pub(super) queued: usize,
+    /// Of the queue's first frames, those up to and with its only CREDIT. 0: there is no CREDIT among them.
+    pub(super) credit_behind: usize,
+    /// What the next CREDIT will say: it is added up while one waits in the queue.
+    pub(super) owed: Credit,
     pub(super) fin_sent: bool,
     /// The peer takes nothing more, or the QUIC stream has ended; why, is for the receiving side to find out.
     pub(super) send_over: bool,
@@ -94,6 +99,8 @@ impl QuicStream {
             slot: Vec::new(),
             queue: VecDeque::new(),
             queued: 0,
+            credit_behind: 0,
+            owed: Credit::default(),
             fin_sent: false,
             send_over: false,
             last_sent: Instant::now(),
@@ -204,7 +211,7 @@ impl QuicStream {
             let _ended = self.send.reset(VarInt::from_u64(code).unwrap_or_default());
         }
         self.queue.clear();
-        self.queued = 0;
+        (self.queued, self.credit_behind) = (0, 0);
     }
 
     fn stop_receiving(&mut self, code: u8) {

@@ -1,0 +1,67 @@
+//! Bytes arrive whole, both ways and on many streams at once.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_go_both_ways_at_once_and_both_ends_see_the_end() {
+    within(async {
+        let (_pair, a, b) = links().await;
+        let (mut near, mut far) = streams(&a, &b).await;
+        let bytes = 64 << 20;
+        let (got, taken) = tokio::join!(exchange(&mut near, [1, 2], bytes), exchange(&mut far, [2, 1], bytes));
+        assert_eq!((got, taken), (bytes, bytes));
+        drop((near, far));
+        assert_eq!((a.budget_used(), b.budget_used()), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn data_may_go_before_the_answer_and_half_closed_streams_go_on() {
+    within(async {
+        let (_pair, a, b) = links().await;
+        let mut near = a.open(request()).await.unwrap();
+        send(&mut near, 5, 4096).await.unwrap();
+        assert!(poll_fn(|cx| std::task::Poll::Ready(near.poll_slot(cx).is_pending())).await, "4 KiB and FIN, no more");
+        let request = b.accept().await.unwrap();
+        assert_eq!(request.open.trace, TraceId([1; 16]));
+        let mut far = request.accept(Detail::default());
+        let (got, end) = drain(&mut far, 5).await;
+        assert_eq!((got, end.unwrap()), (4096, Received::Fin));
+        let (sent, got) = tokio::join!(send(&mut far, 6, 10 << 20), drain(&mut near, 6));
+        sent.unwrap();
+        assert_eq!((got.0, got.1.unwrap()), (10 << 20, Received::Fin));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_streams_at_once_carry_their_own_bytes() {
+    within(async {
+        let (_pair, a, b) = links().await;
+        let (a, b) = (Arc::new(a), Arc::new(b));
+        let mut tasks = JoinSet::new();
+        for seed in 0..1000 {
+            let a = Arc::clone(&a);
+            tasks.spawn(async move {
+                let mut open = request();
+                open.trace.0[..8].copy_from_slice(&u64::to_le_bytes(seed));
+                let mut stream = a.open(open).await.unwrap();
+                assert_eq!(exchange(&mut stream, [seed, seed + 5000], 20_000).await, 20_000);
+            });
+        }
+        for _ in 0..1000 {
+            let request = b.accept().await.unwrap();
+            tasks.spawn(async move {
+                let seed = u64::from_le_bytes(request.open.trace.0[..8].try_into().unwrap());
+                let mut stream = request.accept(Detail::default());
+                assert_eq!(exchange(&mut stream, [seed + 5000, seed], 20_000).await, 20_000);
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        assert_eq!((a.budget_used(), b.budget_used()), (0, 0));
+    })
+    .await;
+}

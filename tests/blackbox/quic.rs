@@ -1,0 +1,255 @@
+//! Hostile QUIC at the agent's port: by strangers before the handshake, and by a member that has been broken into.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use adit_tests::hostile::CONTROL;
+use adit_tests::mesh::SOON;
+use adit_tests::pki::{Authority, Leaf};
+use adit_tests::quic::{Client, DATA, Level, crypto_frame, put_parameter, put_varint, stream_frame};
+use adit_tests::suite::Test;
+use adit_tests::{Agent, Mesh, tests};
+use anyhow::{Result, ensure};
+
+pub(crate) fn tests() -> Vec<Test> {
+    tests![new:
+        an_address_that_proves_nothing_gets_no_datagram_after_three_times_what_it_sent,
+        many_unproven_addresses_are_asked_to_prove_themselves_and_members_get_through,
+        wrong_transport_parameters_are_refused,
+        mutated_transport_parameters_harm_nobody,
+        crypto_beyond_the_buffer_is_refused_and_costs_no_memory,
+        mangled_handshakes_harm_nobody,
+        tiny_frames_with_gaps_cost_a_member_no_more_than_its_share_of_memory,
+    ]
+}
+
+/// RFC 9000 §20.1.
+const TRANSPORT_PARAMETER_ERROR: u64 = 0x08;
+const CRYPTO_BUFFER_EXCEEDED: u64 = 0x0d;
+const FRAME_ENCODING_ERROR: u64 = 0x07;
+
+/// A mesh by QUIC whose alpha runs and trusts an authority of the tests.
+struct Target {
+    mesh: Mesh,
+    alpha: Agent,
+    authority: Authority,
+}
+
+impl Target {
+    fn new() -> Result<Self> {
+        let authority = Authority::new()?;
+        let mesh = Mesh::pair("quic").trusting(&authority).build()?;
+        let alpha = mesh.start("alpha")?;
+        Ok(Self { mesh, alpha, authority })
+    }
+
+    /// A client that says it is beta, and is.
+    fn member(&self, alpn: &[u8], change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Result<Client> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(self.mesh.link_address("alpha"))?;
+        Client::new(socket, "alpha.lab", alpn, Some(&self.authority.issue(&Leaf::of("beta"))?), change)
+    }
+
+    fn stranger(&self) -> Result<Client> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(self.mesh.link_address("alpha"))?;
+        Client::new(socket, "alpha.lab", DATA, None, |parameters| parameters)
+    }
+
+    /// The agent stands and takes a good peer.
+    fn ensure_well(&mut self) -> Result<()> {
+        self.alpha.ensure_running()?;
+        self.mesh.start("beta")?.wait_for_link("alpha")?;
+        Ok(())
+    }
+}
+
+/// Random numbers of a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap_or_default() % sides.max(1)
+    }
+
+    fn flip(&mut self, bytes: &mut [u8]) {
+        let at = self.roll(bytes.len());
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1 << self.roll(8);
+        }
+    }
+}
+
+/// RFC 9000 §8.1 says three times. quinn asks whether that is reached before it makes a datagram, not after, so the last one may
+/// go beyond it.
+fn an_address_that_proves_nothing_gets_no_datagram_after_three_times_what_it_sent() -> Result<()> {
+    let target = Target::new()?;
+    let mut client = target.stranger()?;
+    let flight = client.flight()?;
+    let sent: usize = flight.iter().map(Vec::len).sum();
+    flight.iter().for_each(|datagram| client.send(datagram));
+    // What is not answered is repeated by the agent, after longer and longer pauses.
+    let (mut got, mut last) = (0, 0);
+    while let (length @ 1.., _unsent) = client.receive(Duration::from_secs(3))? {
+        (got, last) = (got + length, length);
+    }
+    ensure!(got > 0 && got - last < 3 * sent, "{got} bytes for {sent}");
+    Ok(())
+}
+
+fn many_unproven_addresses_are_asked_to_prove_themselves_and_members_get_through() -> Result<()> {
+    let mut target = Target::new()?;
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        let mut client = target.stranger()?;
+        let flight = client.flight()?;
+        flight.iter().for_each(|datagram| client.send(datagram));
+        let (got, _unsent) = client.receive(SOON)?;
+        ensure!(!client.heard.retry || got < flight[0].len(), "a Retry of {got} bytes");
+        silent.push(client);
+    }
+    let asked = silent.iter().filter(|client| client.heard.retry).count();
+    ensure!((28..60).contains(&asked), "{asked} of 60 were asked");
+    let mut member = target.member(CONTROL, |parameters| parameters)?;
+    let heard = member.handshake(SOON, |client, datagram| client.send(&datagram))?;
+    ensure!(heard.retry && heard.confirmed, "{heard:?}");
+    target.ensure_well()
+}
+
+fn wrong_transport_parameters_are_refused() -> Result<()> {
+    let mut target = Target::new()?;
+    let number = |value| {
+        let mut encoded = Vec::new();
+        put_varint(&mut encoded, value);
+        encoded
+    };
+    // RFC 9000 §18.2: too small, too large, twice, a server's, a wrong length.
+    let cases = [
+        (3, number(1199)),
+        (0x0a, number(21)),
+        (0x0b, number(1 << 14)),
+        (0x08, number(1 << 61)),
+        (0x04, number(5)),
+        (0x02, vec![7; 16]),
+        (0x00, vec![7; 8]),
+        (0x0b, vec![0xff; 3]),
+    ];
+    for (id, value) in cases {
+        let mut client = target.member(DATA, |mut parameters| {
+            put_parameter(&mut parameters, id, &value);
+            parameters
+        })?;
+        let heard = client.handshake(SOON, |client, datagram| client.send(&datagram))?;
+        ensure!(heard.closed == Some(TRANSPORT_PARAMETER_ERROR), "{id}: {heard:?}");
+    }
+    target.ensure_well()
+}
+
+fn mutated_transport_parameters_harm_nobody() -> Result<()> {
+    let mut target = Target::new()?;
+    for seed in 1..=200 {
+        let mut dice = Dice(seed << 20 | 1);
+        let mut client = target.member(DATA, |mut parameters| {
+            for _ in 0..=dice.roll(4) {
+                match dice.roll(3) {
+                    0 => dice.flip(&mut parameters),
+                    1 => parameters.truncate(dice.roll(parameters.len())),
+                    _ => {
+                        let (id, value) = (dice.roll(40) as u64, vec![0xff; dice.roll(20)]);
+                        put_parameter(&mut parameters, id, &value);
+                    }
+                }
+            }
+            parameters
+        })?;
+        client.handshake(Duration::from_millis(500), |client, datagram| client.send(&datagram))?;
+        client.close()?;
+    }
+    target.ensure_well()
+}
+
+fn crypto_beyond_the_buffer_is_refused_and_costs_no_memory() -> Result<()> {
+    let mut target = Target::new()?;
+    let before = target.alpha.usage()?.resident;
+    for offset in [16 << 10, 1 << 20, 1 << 40, (1 << 62) - 17, (1 << 62) - 1] {
+        let mut client = target.stranger()?;
+        let datagram = client.packet(Level::Initial, &crypto_frame(offset, &[0; 16]))?;
+        client.send(&datagram);
+        let closed = client.closed(SOON)?;
+        let right = closed.is_some_and(|code| [CRYPTO_BUFFER_EXCEEDED, FRAME_ENCODING_ERROR].contains(&code));
+        ensure!(right, "{offset}: {closed:?}");
+    }
+    for _ in 0..50 {
+        let mut client = target.stranger()?;
+        for round in 0..40_u64 {
+            let frames: Vec<_> = (0..200).flat_map(|n| crypto_frame(1 + 2 * (200 * round + n), &[0])).collect();
+            let datagram = client.packet(Level::Initial, &frames)?;
+            client.send(&datagram);
+        }
+        client.close()?;
+    }
+    let held = target.alpha.usage()?.resident.saturating_sub(before);
+    ensure!(held < 16 << 20, "it cost {} KiB", held >> 10);
+    target.ensure_well()
+}
+
+/// Damaged, cut short, lost, doubled and in another order: everything that a network or somebody on it may do.
+fn mangled_handshakes_harm_nobody() -> Result<()> {
+    let mut target = Target::new()?;
+    for seed in 1..=100 {
+        let (mut dice, mut late) = (Dice(seed << 20 | 1), Vec::new());
+        let mut client = target.member(CONTROL, |parameters| parameters)?;
+        client.handshake(Duration::from_millis(100), |client, mut datagram| {
+            match dice.roll(8) {
+                0 => dice.flip(&mut datagram),
+                1 => datagram.truncate(dice.roll(datagram.len())),
+                2 => client.send(&datagram),
+                3 => return late.push(datagram),
+                4 => return,
+                5 => datagram.extend(datagram.clone()),
+                _ => {}
+            }
+            client.send(&datagram);
+            late.drain(..).for_each(|datagram| client.send(&datagram));
+        })?;
+        client.close()?;
+    }
+    target.ensure_well()
+}
+
+fn tiny_frames_with_gaps_cost_a_member_no_more_than_its_share_of_memory() -> Result<()> {
+    let mut target = Target::new()?;
+    let mut client = target.member(DATA, |parameters| parameters)?;
+    client.handshake(SOON, |client, datagram| client.send(&datagram))?;
+    client.greet(SOON)?;
+    let before = target.alpha.usage()?.resident;
+    // A thousand pieces a stream are taken: more gaps cost the connection.
+    for stream in (1..=256).map(|n| 4 * n) {
+        for round in 0..6 {
+            let frames: Vec<_> = (0..150).flat_map(|n| stream_frame(stream, 1 + 2 * (150 * round + n), &[0])).collect();
+            let datagram = client.packet(Level::OneRtt, &frames)?;
+            client.send(&datagram);
+        }
+        // The agent gets its turn: what overflows its socket would cost it nothing.
+        client.receive(Duration::from_millis(1))?;
+    }
+    let held = target.alpha.usage()?.resident.saturating_sub(before);
+    ensure!(held < 32 << 20, "it cost {} KiB", held >> 10);
+    // One piece in each datagram, which pins all of it.
+    for stream in (1..=64).map(|n| 4 * n) {
+        for round in 0..20 {
+            let mut frames = stream_frame(stream, 4000 + 2 * round, &[0]);
+            frames.resize(1150, 0);
+            let datagram = client.packet(Level::OneRtt, &frames)?;
+            client.send(&datagram);
+        }
+        client.receive(Duration::from_millis(1))?;
+    }
+    let held = target.alpha.usage()?.resident.saturating_sub(before);
+    ensure!(held < 32 << 20, "it cost {} KiB", held >> 10);
+    client.close()?;
+    target.ensure_well()
+}
