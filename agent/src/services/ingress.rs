@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::live::{self, Live};
 use super::table::{Entry, Opening};
 use crate::host::{Host, Phase};
+use crate::peers::open;
 use crate::peers::peer::{NoStream, Peer};
 use crate::peers::registry::Peers;
 use crate::peers::stream::Stream;
@@ -123,27 +124,31 @@ async fn carry(
 ) -> Result<(), Failed> {
     let started = Instant::now();
     let deadline = started + host.limits.connect;
-    let peer = choose(host, peers, &entry.service)?;
-    // Set once: this is the only place.
-    entry.to.set(peer.name().clone()).ok();
-    let open = Open {
+    let offering = offering(host, peers, &entry.service)?;
+    if let [only] = &offering[..] {
+        entry.to.set(only.name().clone()).ok();
+    }
+    let request = Open {
         purpose: Purpose::Service(entry.service.clone()),
         relay: None,
         client: Some(client),
         trace: TraceId(entry.trace),
         credit: 0,
     };
-    let mut stream = tokio::select! {
-        stream = peer.open(open, deadline) => stream?,
+    let (chosen, mut stream) = tokio::select! {
+        opened = open::first(&offering, (request, Vec::new(), false), deadline) => opened?,
         error = crate::splice::reset_of(&app) => {
             tracing::debug!(%error, %client, "the application left before a stream was ready");
             return Ok(());
         }
     };
+    let peer = &offering[chosen];
+    // Set already if there was no choice.
+    entry.to.set(peer.name().clone()).ok();
     entry.path.set(stream.path().name()).ok();
     let mut told = std::pin::pin!(live::told(cut));
     let live = Live::begin(host, entry, Role::Reach);
-    let end = live::run_moving(host, entry, live, &app, &mut stream, told.as_mut(), (&peer, deadline)).await;
+    let end = live::run_moving(host, entry, live, &app, &mut stream, told.as_mut(), (peer, deadline)).await;
     // The application has all that it will get; what is left is between the agents.
     drop(app);
     if matches!(stream.answer(), Some(Ok(_))) {
@@ -152,7 +157,7 @@ async fn carry(
     let refused = stream.answer().and_then(Result::err).map(|refused| Failed::from(&refused));
     match (refused, end) {
         (Some(failed), End::Far(_)) => {
-            wind_up(&peer, stream, told).await;
+            wind_up(peer, stream, told).await;
             Err(failed)
         }
         (_, End::Moved) => {
@@ -170,7 +175,7 @@ async fn carry(
             Ok(())
         }
         _ => {
-            wind_up(&peer, stream, told).await;
+            wind_up(peer, stream, told).await;
             Ok(())
         }
     }
@@ -187,16 +192,16 @@ async fn wind_up(peer: &Peer, stream: Stream, told: Pin<&mut impl Future<Output 
     }
 }
 
-/// The offering node to use: the first in the order of the mesh file whose link is up, else the first.
-fn choose(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Arc<Peer>, Failed> {
+/// The nodes that offer a service, in the order of the mesh file: the first whose link is up serves an application.
+fn offering(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Vec<Arc<Peer>>, Failed> {
     let snapshot = host.snapshot.load();
     let offering = snapshot.mesh.service(service.as_str()).map(|s| s.on()).unwrap_or_default();
     let known: Vec<_> = offering.iter().filter_map(|name| peers.peer(name)).collect();
-    known.iter().find(|p| p.is_up()).or(known.first()).cloned().ok_or_else(|| Failed {
-        layer: Layer::NoRoute,
-        reason: Reason::NoPath,
-        detail: format!("no node of the mesh offers `{service}`"),
-    })
+    if known.is_empty() {
+        let detail = format!("no node of the mesh offers `{service}`");
+        return Err(Failed { layer: Layer::NoRoute, reason: Reason::NoPath, detail });
+    }
+    Ok(known)
 }
 
 fn note(

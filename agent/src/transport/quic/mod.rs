@@ -22,7 +22,7 @@ mod link;
 mod pump;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 
