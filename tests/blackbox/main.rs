@@ -10,6 +10,7 @@ mod directories;
 mod evidence;
 mod limits;
 mod loss;
+mod offerers;
 mod operate;
 mod paths;
 mod refusals;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         paths::tests(),
         loss::tests(),
         stalls::tests(),
+        offerers::tests(),
         refusals::tests(),
         strangers::tests(),
         restart::tests(),
