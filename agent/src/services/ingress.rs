@@ -135,7 +135,7 @@ async fn carry(
         trace: TraceId(entry.trace),
         credit: 0,
     };
-    let (chosen, mut stream) = tokio::select! {
+    let (chosen, stream) = tokio::select! {
         opened = open::first(&offering, (request, Vec::new(), false), deadline) => opened?,
         error = crate::splice::reset_of(&app) => {
             tracing::debug!(%error, %client, "the application left before a stream was ready");
@@ -148,9 +148,14 @@ async fn carry(
     entry.path.set(stream.path().name()).ok();
     let mut told = std::pin::pin!(live::told(cut));
     let live = Live::begin(host, entry, Role::Reach);
-    let end = live::run_moving(host, entry, live, &app, &mut stream, told.as_mut(), (peer, deadline)).await;
+    let (end, stream) = live::run_moving(host, entry, live, &app, stream, told.as_mut(), (peer, deadline)).await;
     // The application has all that it will get; what is left is between the agents.
     drop(app);
+    let Some(stream) = stream else {
+        let End::Moved = end else { return Ok(()) };
+        let detail = format!("`{}` is stopping and no other way to it was ready", peer.name());
+        return Err(Failed { layer: Layer::Limit, reason: Reason::Draining, detail });
+    };
     if matches!(stream.answer(), Some(Ok(_))) {
         host.metrics.connected(started.elapsed());
     }
@@ -159,10 +164,6 @@ async fn carry(
         (Some(failed), End::Far(_)) => {
             wind_up(peer, stream, told).await;
             Err(failed)
-        }
-        (_, End::Moved) => {
-            let detail = format!("`{}` is stopping and no other lane to it was ready", peer.name());
-            Err(Failed { layer: Layer::Limit, reason: Reason::Draining, detail })
         }
         (_, End::Lost(broken)) => {
             tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
