@@ -23,6 +23,7 @@ use crate::host::{Host, Phase};
 use crate::peers::accept;
 use crate::peers::registry::Peers;
 use crate::reason::Reason;
+use crate::services::egress::Egress;
 use crate::services::ingress;
 use crate::transport::caps::{self, Caps};
 
@@ -59,7 +60,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     };
     let bound = bind::services(&host).await;
 
-    let peers = Peers::start(host.clone());
+    let peers = Peers::start(host.clone(), Arc::new(Egress(host.clone())));
     let limits = caps::Limits {
         total: host.limits.handshakes_in_flight,
         per_source: host.limits.handshakes_in_flight_per_source,

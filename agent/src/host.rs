@@ -18,6 +18,9 @@ use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
 use crate::vocabulary::Role;
 
+/// Streams that only measure or probe, at once and for all peers.
+pub const SIDE_STREAMS: usize = 64;
+
 /// Where the agent is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -71,7 +74,7 @@ impl Host {
             metrics,
             names: Names::default(),
             quic: Dialler::default(),
-            side_streams: Semaphore::new(crate::services::egress::SIDE_STREAMS),
+            side_streams: Semaphore::new(SIDE_STREAMS),
             phase: watch::Sender::new(Phase::Starting),
             refusals: Mutex::default(),
         })

@@ -73,6 +73,8 @@ reasons! {
     Protocol = 13, "protocol", "the peer broke the protocol";
     /// No node that offers the service could be reached in time.
     NoPath = 14, "no_path", "no node that offers the service could be reached";
+    /// Of several control channels between two agents, another stays.
+    Superseded = 15, "superseded", "another connection has taken its place";
 }
 
 impl fmt::Display for Reason {

@@ -12,6 +12,7 @@ mod evidence;
 mod faults;
 mod limits;
 mod loss;
+mod offerers;
 mod operate;
 mod paths;
 mod quic;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         paths::tests(),
         loss::tests(),
         stalls::tests(),
+        offerers::tests(),
         refusals::tests(),
         strangers::tests(),
         quic::tests(),

@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         both_blocked_is_told_and_heals,
         both_rejected_is_told_apart_from_blocked,
         links_run_over_ipv4_with_three_hosts_on_a_switch,
+        the_quic_connection_ends_with_its_last_stream_when_lanes_are_to_be_had,
     ]
 }
 
@@ -137,4 +138,40 @@ fn links_run_over_ipv4_with_three_hosts_on_a_switch() -> Result<()> {
         adit_tests::load::round_trip(&client, &served, node.as_bytes(), SOON)?;
     }
     Ok(())
+}
+
+fn the_quic_connection_ends_with_its_last_stream_when_lanes_are_to_be_had() -> Result<()> {
+    const LEFT: &str = "the retired QUIC connection is left";
+    const LOST: &str = "QUIC connection lost";
+    let mesh = Mesh::pair("auto").agent_lines("log.level = \"debug\"\n").in_namespaces().build()?;
+    mesh.block_everywhere(&[Traffic::Tcp], Answer::Silence)?;
+    let (alpha, beta, path) = mesh.start_pair()?;
+    ensure!(path == "quic", "it runs by {path}");
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    mesh.block_everywhere(&[], Answer::Silence)?;
+    for (agent, peer) in [(&alpha, "beta"), (&beta, "alpha")] {
+        eventually("the link runs over lanes", 4 * SOON, || {
+            let peer = agent.peer(peer)?;
+            ensure!(peer["path"] == "lane", "{peer}");
+            Ok(())
+        })?;
+    }
+    // What runs over QUIC goes on, beside what is new.
+    let (new, new_served) = mesh.joined(&server)?;
+    adit_tests::load::round_trip(&new, &new_served, b"new", SOON)?;
+    adit_tests::load::round_trip(&client, &served, b"old", SOON)?;
+    for agent in [&alpha, &beta] {
+        let log = agent.log()?;
+        ensure!(!log.contains(LEFT) && !log.contains(LOST), "{}: {log}", agent.name());
+    }
+    drop((client, served));
+    for agent in [&alpha, &beta] {
+        eventually("the connection has ended", SOON, || {
+            let log = agent.log()?;
+            ensure!(log.contains(LEFT) || log.contains(LOST), "{}: {log}", agent.name());
+            Ok(())
+        })?;
+    }
+    adit_tests::load::round_trip(&new, &new_served, b"still", SOON)
 }

@@ -1,5 +1,6 @@
 //! An agent that dies and comes back: its peers use it again at once and have lost nothing of their own.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use adit_tests::load::{Server, many, round_trip};
@@ -8,6 +9,7 @@ use adit_tests::suite::Test;
 use adit_tests::usage::Usage;
 use adit_tests::{Agent, Mesh, eventually};
 use anyhow::{Context as _, Result, ensure};
+use netsim::{Answer, Traffic};
 
 /// From the start of the new process until an application's bytes go through.
 const BACK: Duration = Duration::from_secs(2);
@@ -22,6 +24,10 @@ pub(crate) fn tests() -> Vec<Test> {
                 move || killed_and_restarted(transport, killed),
             ));
         }
+        tests.push(Test::in_namespaces(
+            format!("what_a_stopping_peer_no_longer_serves_is_served_by_its_next_run_over_{transport}"),
+            move || served_by_the_next_run(transport),
+        ));
         tests.push(Test::new(format!("closed_connections_leave_nothing_behind_over_{transport}"), move || {
             nothing_left(transport)
         }));
@@ -106,4 +112,31 @@ fn nothing_left(transport: &str) -> Result<()> {
     let before = [calm(&alpha)?, calm(&beta)?];
     bursts(60)?;
     [&alpha, &beta].into_iter().zip(before).try_for_each(|(agent, before)| no_more_than(agent, before))
+}
+
+/// Beta is deaf while alpha begins to stop, so it opens a stream that alpha no longer serves.
+fn served_by_the_next_run(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).agent_lines("limits.connect = \"30s\"\n").in_namespaces().build()?;
+    let (mut alpha, beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    // Keeps alpha from ending before the stream is there.
+    let held = mesh.joined(&server)?;
+    mesh.block("beta", &[Traffic::All], Answer::Silence)?;
+    alpha.terminate()?;
+    alpha.wait_for_log(&["draining"], SOON)?;
+    let mut client = mesh.reach("app", "beta")?;
+    client.write_all(b"early ")?;
+    eventually("beta has opened a stream", SOON, || {
+        let status = beta.status()?;
+        ensure!(status["connections"] == 2, "{status}");
+        ensure!(beta.peer("alpha")?["state"] == "up", "beta knows already");
+        Ok(())
+    })?;
+    mesh.block("beta", &[], Answer::Silence)?;
+    drop(held);
+    alpha.wait(SOON * 2)?;
+    alpha.restart()?;
+    let served = adit_tests::wait::accept(&server, SOON * 2)?;
+    ensure!(adit_tests::load::read_some(&served, 6, SOON)? == b"early ", "what it had said is lost");
+    round_trip(&client, &served, b"and late", SOON)
 }

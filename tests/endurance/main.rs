@@ -94,6 +94,8 @@ fn flapping(transport: &str) -> Result<()> {
         mesh.block_everywhere(&[], Answer::Silence)?;
         let healed = Instant::now();
         eventually("a new connection works", MINUTE / 2, || {
+            // What an earlier try has left behind is not this one's.
+            adit_tests::wait::drain(&server)?;
             let client = mesh.reach("app", "beta")?;
             let served = adit_tests::wait::accept(&server, Duration::from_secs(1))?;
             adit_tests::load::round_trip(&client, &served, b"back", Duration::from_secs(1))

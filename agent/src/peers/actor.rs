@@ -6,45 +6,39 @@
 //!                            status (watch) ◀──┴──▶ pool of lanes
 //! ```
 
+mod carriers;
+
 use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::back_off::BackOff;
 use super::control::{self, Notice, Notices, Order};
 use super::dial::{self, Control};
 use super::judge::Judge;
 use super::machine::{Action, CloseReason, ControlId, Peer as Machine};
 use super::path::Way;
-use super::peer::{Command, Peer, Quic};
-use super::pool::Work;
-use super::pool::policy::{LaneEpoch, Source};
-use super::serve;
+use super::peer::{Command, Peer};
+use super::pool::policy::LaneEpoch;
+use super::quic::Quics;
+use super::serve::Serve;
 use crate::host::Host;
 use crate::identity::VerifiedPeer;
 use crate::logging::audit;
 use crate::metrics::LinkMeter;
 use crate::reason::Reason;
-use crate::refusals::{Layer, Refusal};
 use crate::transport::failure::Failure;
 use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
-use crate::transport::message::{Incarnation, LaneRole};
+use crate::transport::message::Incarnation;
 use crate::transport::quic::QuicLink;
 use crate::vocabulary::{Direction, Path, PeerState};
 
-/// The pause after a QUIC connection for streams could not be dialled.
-const QUIC_BACK_OFF: BackOff = BackOff::new(Duration::from_millis(50), Duration::from_secs(1));
-/// How many reverse lanes are dialled for the peer at once, however many it asks for.
-const MAX_REVERSE: usize = 16;
-/// How many QUIC connections for streams one peer may have: one that is used, and others that are on their way out.
-const MAX_QUIC: usize = 4;
 /// How many runs of a peer that have ended are remembered.
 const ENDED: usize = 8;
 /// How often lanes are judged.
@@ -52,7 +46,6 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// A control connection that runs.
 struct Running {
-    way: Way,
     direction: Direction,
     orders: mpsc::Sender<Order>,
     address: SocketAddr,
@@ -61,16 +54,30 @@ struct Running {
     skew: time::Duration,
 }
 
+/// The link, while it is up.
+struct Up {
+    id: u64,
+    way: Way,
+    /// The connection took the place of another that ran the same way.
+    replaced: bool,
+    /// How its connection ended, if the link is about to go down.
+    ending: Option<(&'static str, String)>,
+}
+
+/// A QUIC connection for streams after HELLO.
+type Greeted = (QuicLink, PeerHello, VerifiedPeer);
+
 /// What a dial brought.
 enum Dialled {
     Control(Way, Result<Box<Control>, Failure>),
     Lane(LaneEpoch, Result<Box<Link>, Failure>),
-    Quic(Result<Box<(QuicLink, PeerHello, VerifiedPeer)>, Failure>),
+    Quic(Result<Box<Greeted>, Failure>),
     Reverse(Result<Box<Link>, Failure>),
 }
 
 pub(super) struct Actor {
     host: Arc<Host>,
+    services: Arc<dyn Serve>,
     peer: Arc<Peer>,
     machine: Machine,
     commands: mpsc::Receiver<Command>,
@@ -78,7 +85,7 @@ pub(super) struct Actor {
     notice_queue: mpsc::Sender<(u64, Notice)>,
     controls: HashMap<u64, Running>,
     next_id: u64,
-    up: Option<u64>,
+    up: Option<Up>,
     dials: JoinSet<Dialled>,
     /// Control channels.
     channels: JoinSet<()>,
@@ -89,17 +96,15 @@ pub(super) struct Actor {
     lanes: Judge,
     /// Lanes that are being dialled for the peer to open on.
     reversing: usize,
-    /// QUIC connections for streams that live.
-    quic_links: Vec<Weak<Quic>>,
-    dialling_quic: bool,
-    quic_back_off: BackOff,
-    quic_after: Option<Instant>,
+    /// QUIC connections for streams.
+    quics: Quics,
     draining: bool,
 }
 
 impl Actor {
     pub(super) fn new(
         host: Arc<Host>,
+        services: Arc<dyn Serve>,
         peer: Arc<Peer>,
         commands: mpsc::Receiver<Command>,
         wanted: bool,
@@ -116,6 +121,7 @@ impl Actor {
         let meter = host.metrics.link(&peer.name);
         Self {
             host,
+            services,
             peer,
             machine,
             commands,
@@ -130,10 +136,7 @@ impl Actor {
             meter,
             lanes: Judge::default(),
             reversing: 0,
-            quic_links: Vec::new(),
-            dialling_quic: false,
-            quic_back_off: QUIC_BACK_OFF,
-            quic_after: None,
+            quics: Quics::new(),
             draining: false,
         }
     }
@@ -146,11 +149,11 @@ impl Actor {
             self.act();
             self.publish();
             let pool_next = self.work_pool();
+            let quic_next = self.work_quic();
             if self.draining && self.tasks.is_empty() && self.channels.is_empty() {
                 return;
             }
             let timeout = self.machine.next_timeout().map(Instant::from_std);
-            let quic_after = self.quic_after;
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command),
@@ -162,17 +165,14 @@ impl Actor {
                         self.dialled(done);
                     }
                 }
-                Some(_) = self.tasks.join_next() => self.dial_quic(),
+                Some(_) = self.tasks.join_next() => {}
                 Some(_) = self.channels.join_next() => {}
-                () = at(quic_after) => {
-                    self.quic_after = None;
-                    self.dial_quic();
-                }
                 () = at(timeout) => self.machine.handle_timeout(Instant::now().into_std()),
                 _ = tick.tick() => self.lanes.look(self.up.is_some(), Instant::now()),
-                // What there is to do for the pool is done at the start of each round.
+                // What there is to do for lanes and QUIC connections is done at the start of each round.
                 () = pool.called() => {}
                 () = at(pool_next) => {}
+                () = at(quic_next) => {}
             }
         }
     }
@@ -192,17 +192,15 @@ impl Actor {
                 Action::CloseControl(ControlId(id), reason) => {
                     if let Some(running) = self.controls.remove(&id) {
                         let reason = match reason {
-                            CloseReason::Duplicate | CloseReason::WayNotAllowed => Reason::Other,
+                            CloseReason::Duplicate => Reason::Superseded,
+                            CloseReason::WayNotAllowed => Reason::Other,
                             CloseReason::FormerRun => Reason::LinkLost,
                         };
                         running.orders.try_send(Order::Bye(reason)).ok();
                     }
                 }
                 Action::Up { id: ControlId(id), way, incarnation } => self.came_up(id, way, incarnation),
-                Action::Down(_) => {
-                    self.up = None;
-                    self.peer.pool.shut();
-                }
+                Action::Down(_) => self.went_down(),
                 Action::Ended(incarnation) => {
                     self.peer.ended.send_modify(|ended| {
                         ended.truncate(ENDED - 1);
@@ -214,12 +212,16 @@ impl Actor {
     }
 
     fn came_up(&mut self, id: u64, way: Way, incarnation: Incarnation) {
-        self.up = Some(id);
+        let replaced = self.up.take().is_some_and(|before| before.way == way);
+        self.up = Some(Up { id, way, replaced, ending: None });
         // A run that had been taken for ended may be the one that lives.
         self.peer.ended.send_modify(|ended| ended.retain(|run| *run != incarnation));
         let path = path_of(way);
         if let Some(running) = self.controls.get(&id) {
-            audit::link_up(&self.peer.name, running.direction, path, &running.address, &running.serial);
+            // One connection in place of another is the same link.
+            if !replaced {
+                audit::link_up(&self.peer.name, running.direction, path, &running.address, &running.serial);
+            }
             self.host.recent().link_came_up(&self.peer.name, Direction::Out);
             self.host.recent().link_came_up(&self.peer.name, Direction::In);
             let (address, skew, version) = (running.address, running.skew, running.mesh_version);
@@ -235,73 +237,39 @@ impl Actor {
                 status.incarnation = Some(incarnation);
             });
         }
-        self.quic_works();
         match way {
-            Way::Tls => self.peer.pool.open(incarnation, self.source(id)),
-            Way::Quic => {
-                self.peer.pool.shut();
-                self.dial_quic();
+            Way::Tls => {
+                self.quics.retire(&self.peer);
+                self.peer.pool.open(incarnation, self.source(id));
             }
+            Way::Quic => self.peer.pool.shut(),
         }
     }
 
-    /// Where lanes come from while the control connection `id` holds the link: what the peer has dialled it can dial again.
-    fn source(&self, id: u64) -> Source {
-        let snapshot = self.host.snapshot.load();
-        let has_address = snapshot.mesh.node(self.peer.name.as_str()).is_some_and(|n| !n.addresses().is_empty());
-        match self.controls.get(&id).map(|c| c.direction) {
-            Some(Direction::In) if has_address => Source::Either,
-            Some(Direction::In) => Source::Ask,
-            Some(Direction::Out) | None => Source::Dial,
+    fn went_down(&mut self) {
+        if let Some(up) = self.up.take() {
+            let (reason, detail) = up.ending.unwrap_or_else(|| ("restarted", "the peer has started anew".to_owned()));
+            audit::link_down(&self.peer.name, path_of(up.way), reason, &detail);
         }
+        self.peer.pool.shut();
+        self.quics.retire(&self.peer);
     }
 
-    /// Dials the QUIC connection for streams, unless there is one or the peer is to dial it: who dialled the control
-    /// channel can dial.
-    fn dial_quic(&mut self) {
-        let Some(running) = self.up.and_then(|id| self.controls.get(&id)) else { return };
-        let there = self.peer.quic.borrow().is_some();
-        if running.way != Way::Quic || running.direction != Direction::Out || there || self.dialling_quic {
-            return;
-        }
-        self.dialling_quic = true;
-        let (host, name, known) = (self.host.clone(), self.peer.name.clone(), Some(running.address));
-        let share = self.peer.quic_share.clone();
-        self.dials.spawn(async move { Dialled::Quic(dial::quic_link(&host, &name, known, share).await.map(Box::new)) });
-    }
-
-    /// Opens streams on a QUIC connection and serves those of the peer, until it ends.
-    fn serve_quic(&mut self, link: QuicLink, incarnation: Incarnation, proven: VerifiedPeer) {
-        self.quic_links.retain(|quic| quic.strong_count() > 0);
-        if self.quic_links.len() >= MAX_QUIC {
-            return link.close(Reason::Limit);
-        }
-        let quic = Arc::new(Quic { link, incarnation });
-        self.quic_links.push(Arc::downgrade(&quic));
-        self.peer.quic.send_replace(Some(quic.clone()));
-        let (host, peer) = (self.host.clone(), self.peer.clone());
-        self.tasks.spawn(async move {
-            serve::quic(&host, &peer, &quic, proven).await;
-            peer.quic.send_if_modified(|now| {
-                let mine = now.as_ref().is_some_and(|now| Arc::ptr_eq(now, &quic));
-                if mine {
-                    *now = None;
-                }
-                mine
-            });
-        });
+    /// The control connection that holds the link.
+    fn control(&self) -> Option<&Running> {
+        self.controls.get(&self.up.as_ref()?.id)
     }
 
     /// Tells the others how the link stands, if that has changed.
     fn publish(&mut self) {
-        let state = match (self.up, self.machine.is_dialling()) {
+        let state = match (&self.up, self.machine.is_dialling()) {
             (Some(_), _) => PeerState::Up,
             (None, true) => PeerState::Connecting,
             (None, false) if self.machine.error().is_some() => PeerState::Down,
             (None, false) => PeerState::Idle,
         };
         let error = self.machine.error();
-        let path = self.up.and_then(|id| self.controls.get(&id)).map(|c| path_of(c.way));
+        let path = self.up.as_ref().map(|up| path_of(up.way));
         self.meter.state(path, state);
         self.peer.status.send_if_modified(|status| {
             let changed = status.state != state || status.error != error || status.path != path;
@@ -315,39 +283,26 @@ impl Actor {
         });
     }
 
+    /// Whether something that leads to this run of the peer is to be used. If the run is new, the one before it ends.
+    fn is_of_use(&mut self, run: Incarnation) -> bool {
+        let taken = self.machine.handle_incarnation(run, Instant::now().into_std());
+        self.act();
+        taken
+    }
+
     fn command(&mut self, command: Command) {
         let now = Instant::now().into_std();
         match command {
             Command::Accepted(way, control) => {
                 let incarnation = control.hello.incarnation;
-                let id = self.start(way, Direction::In, *control);
+                let id = self.start(Direction::In, *control);
                 self.machine.handle_accepted(ControlId(id), way, incarnation, now);
             }
-            Command::Lane { link, reverse, epoch } => {
-                if !self.machine.handle_incarnation(link.incarnation(), now) {
-                    return;
-                }
-                self.act();
-                if !self.has_room(&link) {
-                    return;
-                }
-                self.lanes.add(&link);
-                if reverse {
-                    self.peer.pool.given(link, epoch);
-                } else {
-                    self.serve(*link);
-                }
-            }
-            Command::Quic { link, incarnation, proven } => {
-                if !self.machine.handle_incarnation(incarnation, now) {
-                    return link.close(Reason::LinkLost);
-                }
-                self.act();
-                self.serve_quic(link, incarnation, proven);
-            }
+            Command::Lane { link, reverse, epoch } => self.lane_accepted(link, reverse, epoch),
+            Command::Quic { link, incarnation, proven } => self.quic_accepted(link, incarnation, proven),
             Command::Demand => self.machine.handle_demand(now),
             Command::Ping(answer) => {
-                if let Some(running) = self.up.and_then(|id| self.controls.get(&id)) {
+                if let Some(running) = self.control() {
                     running.orders.try_send(Order::Ping(answer)).ok();
                 }
             }
@@ -358,6 +313,7 @@ impl Actor {
                 }
                 self.up = None;
                 self.peer.pool.shut();
+                self.quics.retire(&self.peer);
             }
         }
     }
@@ -366,7 +322,7 @@ impl Actor {
         let now = Instant::now().into_std();
         match notice {
             Notice::RoundTrip(rtt, skew) => {
-                if self.up == Some(id) {
+                if self.up.as_ref().is_some_and(|up| up.id == id) {
                     self.meter.ping(rtt);
                     if let Some(skew) = skew {
                         self.meter.skew(skew.as_seconds_f64());
@@ -377,34 +333,26 @@ impl Actor {
                     });
                 }
             }
-            Notice::WantLanes(count) => {
-                let room = MAX_REVERSE - self.reversing;
-                let count = usize::try_from(count).unwrap_or(room).min(room);
-                self.reversing += count;
-                for _ in 0..count {
-                    let (host, name) = (self.host.clone(), self.peer.name.clone());
-                    let known = self.dial_address();
-                    self.dials.spawn(async move {
-                        Dialled::Reverse(dial::lane(&host, &name, known, LaneRole::Reverse).await.map(Box::new))
-                    });
+            Notice::WantLanes(count) => self.dial_reverse(count),
+            Notice::Bye(reason) => {
+                self.ends(id, "bye", reason.text());
+                match reason {
+                    Reason::Superseded => self.machine.handle_superseded(ControlId(id), now),
+                    _ => self.machine.handle_bye(ControlId(id), now),
                 }
             }
-            Notice::Bye(reason) => {
-                self.went_down(id, "bye", reason.text());
-                self.machine.handle_bye(ControlId(id), now);
-            }
             Notice::Lost(why) => {
-                self.went_down(id, "lost", &why);
+                self.ends(id, "lost", &why);
                 self.machine.handle_lost(ControlId(id), now);
             }
         }
     }
 
-    fn went_down(&mut self, id: u64, reason: &'static str, detail: &str) {
-        if let Some(running) = self.controls.remove(&id)
-            && self.up == Some(id)
-        {
-            audit::link_down(&self.peer.name, path_of(running.way), reason, detail);
+    /// A control connection has ended. Whether the link has, the machine says.
+    fn ends(&mut self, id: u64, reason: &'static str, detail: &str) {
+        self.controls.remove(&id);
+        if let Some(up) = self.up.as_mut().filter(|up| up.id == id) {
+            up.ending = Some((reason, detail.to_owned()));
         }
     }
 
@@ -413,63 +361,25 @@ impl Actor {
         match done {
             Dialled::Control(way, Ok(control)) => {
                 let incarnation = control.hello.incarnation;
-                let id = self.start(way, Direction::Out, *control);
+                let id = self.start(Direction::Out, *control);
                 self.machine.handle_dialled(ControlId(id), way, incarnation, now);
             }
             Dialled::Control(way, Err(failure)) => {
                 self.machine.handle_dial_failed(way, dial::for_machine(&failure), now);
             }
-            Dialled::Lane(epoch, Ok(link)) => {
-                if self.machine.handle_incarnation(link.incarnation(), now) {
-                    self.act();
-                    self.lanes.add(&link);
-                    self.peer.pool.made(link, epoch);
-                } else {
-                    self.peer.pool.dial_failed();
-                }
-            }
-            Dialled::Lane(_, Err(_)) => self.peer.pool.dial_failed(),
-            Dialled::Quic(Ok(quic)) => {
-                let (link, hello, proven) = *quic;
-                self.dialling_quic = false;
-                self.quic_works();
-                if self.machine.handle_incarnation(hello.incarnation, now) {
-                    self.act();
-                    self.serve_quic(link, hello.incarnation, proven);
-                }
-            }
-            Dialled::Quic(Err(_)) => {
-                self.dialling_quic = false;
-                self.quic_back_off.failed(now);
-                self.quic_after = self.quic_back_off.until().map(Instant::from_std);
-            }
-            Dialled::Reverse(result) => {
-                self.reversing -= 1;
-                if let Ok(link) = result
-                    && self.machine.handle_incarnation(link.incarnation(), now)
-                    && self.has_room(&link)
-                {
-                    self.act();
-                    self.lanes.add(&link);
-                    self.serve(*link);
-                }
-            }
+            Dialled::Lane(epoch, result) => self.lane_dialled(result, epoch),
+            Dialled::Quic(result) => self.quic_dialled(result),
+            Dialled::Reverse(result) => self.reverse_dialled(result),
         }
     }
 
-    fn quic_works(&mut self) {
-        self.quic_back_off.reset();
-        self.quic_after = None;
-    }
-
     /// Runs a control connection.
-    fn start(&mut self, way: Way, direction: Direction, control: Control) -> u64 {
+    fn start(&mut self, direction: Direction, control: Control) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let (orders, queue) = mpsc::channel(16);
         let notices = Notices { id, queue: self.notice_queue.clone() };
         let running = Running {
-            way,
             direction,
             orders,
             address: control.address,
@@ -481,58 +391,6 @@ impl Actor {
         let clock = self.host.clock;
         self.channels.spawn(control::run(control.stream, clock, queue, notices));
         id
-    }
-
-    fn dial_address(&self) -> Option<SocketAddr> {
-        let running = self.controls.get(&self.up?)?;
-        (running.direction == Direction::Out).then_some(running.address)
-    }
-
-    /// Does what the pool wants: dials lanes, asks the peer to, closes old ones. When it wants more at the latest.
-    fn work_pool(&mut self) -> Option<Instant> {
-        // Before the dials take theirs from the snapshot: a lane may be newer than its epoch, never older.
-        let epoch = LaneEpoch::from(self.host.snapshot.load().epochs);
-        let Work { dial, ask, close, next } = self.peer.pool.work(epoch);
-        for link in close {
-            self.tasks.spawn(link.close());
-        }
-        if let Some(running) = self.up.and_then(|id| self.controls.get(&id))
-            && ask > 0
-        {
-            // A control channel too busy to take it has lost it: what does not come is asked for again.
-            running.orders.try_send(Order::WantLanes(u32::try_from(ask).unwrap_or(u32::MAX))).ok();
-        }
-        let known = self.dial_address();
-        for _ in 0..dial {
-            let (host, name) = (self.host.clone(), self.peer.name.clone());
-            self.dials.spawn(async move {
-                Dialled::Lane(epoch, dial::lane(&host, &name, known, LaneRole::Opener).await.map(Box::new))
-            });
-        }
-        next.map(Instant::from_std)
-    }
-
-    /// Whether the peer may have one lane more. What it dials beyond the limit is closed.
-    fn has_room(&mut self, link: &Link) -> bool {
-        let most = self.host.limits.lanes_per_peer;
-        if self.lanes.count() < most {
-            return true;
-        }
-        self.host.refuse(Refusal {
-            direction: Direction::In,
-            peer: Some(self.peer.name.clone()),
-            address: Some(link.address()),
-            service: None,
-            layer: Layer::Limit,
-            reason: "lanes_per_peer",
-            detail: format!("{most} lanes join this node and the peer, the limit"),
-        });
-        false
-    }
-
-    fn serve(&mut self, link: Link) {
-        let (host, peer) = (self.host.clone(), self.peer.clone());
-        self.tasks.spawn(async move { serve::lane(&host, &peer, link).await });
     }
 }
 

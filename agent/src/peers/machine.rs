@@ -6,7 +6,8 @@
 //! of it was under way when it ended. Once the newer one is down a control connection may bring the former back, since a dead
 //! run's HELLO can be read late, after that of the living one.
 //!
-//! The shell reports an accepted connection before its HELLO leaves: what the peer does because of it comes after.
+//! The end that closes one of several connections says so. At the other end the one that stays may still be on its way from the
+//! handshake to here, so the link counts as up until it arrives, [`PARTED`] at most.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub const TLS_PROBE_FIRST: Duration = Duration::from_secs(1);
 pub const TLS_PROBE: Duration = Duration::from_secs(30);
 /// A connection that lived less than this counts as a failed dial, lest two agents that disagree dial without pause.
 pub const STABLE: Duration = Duration::from_secs(1);
+/// How long a link lives on without a connection when the peer has closed one because it keeps another.
+pub const PARTED: Duration = Duration::from_secs(1);
 /// How many former incarnations are remembered.
 const FORMER: usize = 8;
 
@@ -88,6 +91,8 @@ pub struct Peer {
     wanted: bool,
     /// The connection in use.
     up: Option<Control>,
+    /// The peer has closed the connection in use because it keeps another: until when that has to be here.
+    parted: Option<Instant>,
     /// The newest run of the peer that has shown itself.
     run: Option<Incarnation>,
     dialling: [bool; 2],
@@ -120,6 +125,7 @@ impl Peer {
             transport,
             wanted: false,
             up: None,
+            parted: None,
             run: None,
             dialling: [false; 2],
             round: None,
@@ -136,7 +142,7 @@ impl Peer {
         this
     }
 
-    /// The connection in use, and its way.
+    /// The connection in use, or that was until the peer chose [another](Self::handle_superseded), and its way.
     pub fn is_up(&self) -> Option<(ControlId, Way, Incarnation)> {
         self.up.as_ref().map(|control| (control.id, control.way, control.incarnation))
     }
@@ -179,7 +185,7 @@ impl Peer {
         self.next = None;
         self.round = None;
         if let Some(control) = self.up.take_if(|control| !control.way.is_allowed(transport)) {
-            self.actions.push_back(Action::CloseControl(control.id, CloseReason::WayNotAllowed));
+            self.close(control.id, CloseReason::WayNotAllowed);
             self.actions.push_back(Action::Down(control.incarnation));
         }
         for way in Way::ALL.into_iter().filter(|way| !way.is_allowed(transport)) {
@@ -219,6 +225,7 @@ impl Peer {
     /// A connection broke or was closed by the peer.
     pub fn handle_lost(&mut self, id: ControlId, now: Instant) {
         if let Some(control) = self.up.take_if(|control| control.id == id) {
+            self.parted = None;
             self.actions.push_back(Action::Down(control.incarnation));
             self.next = None;
             if now.saturating_duration_since(control.since) >= STABLE {
@@ -235,13 +242,25 @@ impl Peer {
         self.handle_lost(id, now);
     }
 
+    /// The peer has said BYE on a connection because it keeps another one. The shell closes it.
+    pub fn handle_superseded(&mut self, id: ControlId, now: Instant) {
+        if self.up.as_ref().is_some_and(|control| control.id == id) {
+            self.parted = Some(now + PARTED);
+        }
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn next_timeout(&self) -> Option<Instant> {
-        [self.round.as_ref().and_then(Round::next_timeout), self.next].into_iter().flatten().min()
+        [self.round.as_ref().and_then(Round::next_timeout), self.next, self.parted].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.parted.is_some_and(|until| until <= now)
+            && let Some(id) = self.up.as_ref().map(|control| control.id)
+        {
+            self.handle_lost(id, now);
+        }
         self.plan(now);
     }
 
@@ -255,7 +274,7 @@ impl Peer {
             Some(CloseReason::WayNotAllowed)
         } else if !self.takes(control.incarnation) {
             Some(CloseReason::FormerRun)
-        } else if self.up.as_ref().is_some_and(|up| self.rank(up) < self.rank(&control)) {
+        } else if self.parted.is_none() && self.up.as_ref().is_some_and(|up| self.rank(up) < self.rank(&control)) {
             Some(CloseReason::Duplicate)
         } else {
             None
@@ -269,7 +288,7 @@ impl Peer {
         } else {
             let Control { id, way, incarnation, .. } = control;
             if let Some(old) = self.up.replace(control) {
-                self.actions.push_back(Action::CloseControl(old.id, CloseReason::Duplicate));
+                self.close(old.id, CloseReason::Duplicate);
             }
             self.actions.push_back(Action::Up { id, way, incarnation });
             self.probes = 0;
@@ -292,7 +311,7 @@ impl Peer {
             self.former.truncate(FORMER - 1);
             self.former.push_front(old);
             if let Some(control) = self.up.take() {
-                self.actions.push_back(Action::CloseControl(control.id, CloseReason::FormerRun));
+                self.close(control.id, CloseReason::FormerRun);
                 self.actions.push_back(Action::Down(old));
             }
             self.actions.push_back(Action::Ended(old));
@@ -300,6 +319,13 @@ impl Peer {
             self.failures = 0;
         }
         true
+    }
+
+    /// The connection in use is no more, and is closed unless it has ended already.
+    fn close(&mut self, id: ControlId, reason: CloseReason) {
+        if self.parted.take().is_none() {
+            self.actions.push_back(Action::CloseControl(id, reason));
+        }
     }
 
     /// Lower is better. Both ends give the same pair of connections the same order.

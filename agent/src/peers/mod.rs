@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   accept ──▶ Peers ──▶ actor ──▶ machine (pure: when to dial, which connection stays)
-//!   services ──▶ Peer::open ──▶ pool ──▶ Stream
+//!   services ──▶ open::first, Peer::open ──▶ lane of the pool, QUIC connection ──▶ Stream
+//!   stream of a peer ──▶ serve ──▶ Serve, which the services are
 //! ```
 
 pub mod accept;
@@ -12,11 +13,14 @@ pub mod control;
 pub mod dial;
 mod judge;
 pub mod machine;
+pub mod open;
+pub mod over_quic;
 pub mod path;
 pub mod peer;
 pub mod pool;
+mod quic;
 pub mod registry;
-mod serve;
+pub mod serve;
 pub mod stream;
 #[cfg(test)]
 mod tests;

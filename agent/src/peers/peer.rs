@@ -9,10 +9,13 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::Control;
+use super::open;
+use super::over_quic::Replay;
 use super::path::Way;
 use super::pool::policy::{Full, LaneEpoch};
-use super::pool::{Counts, Lease, Pool};
-use super::stream::{OverQuic, Stream};
+use super::pool::{Counts, Pool};
+use super::quic::Quic;
+use super::stream::Stream;
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::transport::lane::link::Link;
@@ -88,15 +91,6 @@ pub(super) enum Command {
     Drain,
 }
 
-/// A QUIC connection for streams.
-pub(super) struct Quic {
-    pub(super) link: QuicLink,
-    pub(super) incarnation: Incarnation,
-}
-
-/// The pause before another QUIC connection is looked for.
-const RETRY: Duration = Duration::from_millis(20);
-
 /// No stream could be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
@@ -123,8 +117,6 @@ pub struct Peer {
     pub(super) commands: mpsc::Sender<Command>,
     /// The QUIC connection that streams are opened on, if the link runs that way.
     pub(super) quic: watch::Sender<Option<Arc<Quic>>>,
-    /// Each QUIC stream of this side holds one of it.
-    pub(super) streams: Arc<()>,
     /// The runs of the peer that ended last, newest first: their streams end with them.
     pub(super) ended: watch::Sender<Vec<Incarnation>>,
     /// What all QUIC connections of the peer share.
@@ -152,105 +144,40 @@ impl Peer {
         self.status.borrow().state == PeerState::Up
     }
 
+    /// How the link runs, while it is up.
+    pub(super) fn path(&self) -> Option<Path> {
+        self.status.borrow().path
+    }
+
     /// Opens a stream, waiting for the link and a lane until `deadline`.
     ///
     /// # Errors
     /// [`NoStream`] says why there is none in time, or that too many wait already.
     pub async fn open(&self, open: Open, deadline: Instant) -> Result<Stream, NoStream> {
-        let mut status = self.status.subscribe();
-        let mut waits = None;
-        loop {
-            let path = status.borrow_and_update().path;
-            if matches!(path, Some(Path::Lane | Path::Relay)) {
-                while let Some(lease) = self.pool.try_take() {
-                    if let Some(stream) = self.begin(lease, &open) {
-                        return Ok(stream);
-                    }
-                }
-            }
-            if waits.is_none() {
-                waits = Some(self.wait()?);
-            }
-            match path {
-                None => {
-                    // A full queue has enough to do with this peer already.
-                    self.commands.try_send(Command::Demand).ok();
-                    if timeout_at(deadline, status.changed()).await.is_err() {
-                        return Err(self.no_path());
-                    }
-                }
-                Some(Path::Lane | Path::Relay) => {
-                    tokio::select! {
-                        lease = self.pool.take() => {
-                            if let Some(stream) = self.begin(lease?, &open) {
-                                return Ok(stream);
-                            }
-                        }
-                        _ = status.changed() => {}
-                        () = tokio::time::sleep_until(deadline) => return Err(self.no_path()),
-                    }
-                }
-                Some(Path::Quic) => {
-                    tokio::select! {
-                        stream = self.over_quic(open.clone()) => {
-                            if let Some(stream) = stream {
-                                return Ok(stream);
-                            }
-                            // The connection has just ended: its actor takes it away and dials another.
-                            tokio::time::sleep(RETRY).await;
-                        }
-                        _ = status.changed() => {}
-                        () = tokio::time::sleep_until(deadline) => return Err(self.no_path()),
-                    }
-                }
-            }
-        }
+        self.reopen((open, Vec::new(), false), deadline).await
     }
 
-    fn begin(&self, mut lease: Lease, open: &Open) -> Option<Stream> {
-        // A lane that has just been retired is given up, and another is taken.
-        lease.link.open(open.clone()).ok()?;
-        Some(Stream::Lane(lease))
-    }
-
-    /// A stream on the QUIC connection, as soon as there is one.
-    async fn over_quic(&self, open: Open) -> Option<Stream> {
-        let mut quic = self.quic.subscribe();
-        let link = quic.wait_for(Option::is_some).await.ok()?.clone()?;
-        let stream = link.link.open(open).await.ok()?;
-        Some(Stream::Quic(Box::new(OverQuic { stream, incarnation: link.incarnation, _counted: self.streams.clone() })))
-    }
-
-    /// Opens a stream again that its lane's end of the peer had never seen.
+    /// Opens a stream again that the peer has not served because what it ran over retires, whichever way the link runs now.
     ///
     /// # Errors
     /// [`NoStream`] says why there is none in time.
-    pub async fn reopen(&self, replay: (Open, Vec<u8>, bool), deadline: Instant) -> Result<Stream, NoStream> {
-        let mut lease = match self.pool.try_take() {
-            Some(lease) => lease,
-            None => {
-                let _waits = self.wait()?;
-                timeout_at(deadline, self.pool.take()).await.map_err(|_| self.no_path())??
-            }
-        };
-        match lease.link.reopen(replay) {
-            Ok(()) => Ok(Stream::Lane(lease)),
-            Err(_) => Err(self.no_path()),
-        }
+    pub async fn reopen(&self, said: Replay, deadline: Instant) -> Result<Stream, NoStream> {
+        open::first(&[self], said, deadline).await.map(|(_, stream)| stream)
     }
 
     /// A place among those that wait.
-    fn wait(&self) -> Result<SemaphorePermit<'_>, NoStream> {
+    pub(super) fn wait(&self) -> Result<SemaphorePermit<'_>, NoStream> {
         self.room.try_acquire().map_err(|_| NoStream {
             reason: Reason::Limit,
             detail: "no more connections may wait for a link (`pending_connections`)".to_owned(),
         })
     }
 
-    fn no_path(&self) -> NoStream {
+    /// Why no stream could be had in time, for people.
+    pub(super) fn why_not(&self) -> String {
         let error = self.status.borrow().error.clone();
         let why = error.unwrap_or_else(|| "no lane was ready in time".to_owned());
-        NoStream { reason: Reason::NoPath, detail: format!("no way to `{}`: {why}", self.name) }
+        format!("no way to `{}`: {why}", self.name)
     }
 
     /// Resolves when the peer has shown itself to be another run than `incarnation`: what runs over that is lost.
@@ -281,9 +208,19 @@ impl Peer {
         timeout_at(Instant::now() + limit, ask).await.map_err(|_| "no answer in time".to_owned())?
     }
 
-    /// Streams of this side that run over QUIC now.
-    pub(super) fn streams_out(&self) -> usize {
-        Arc::strong_count(&self.streams) - 1
+    /// Uses a QUIC connection no longer for new streams.
+    pub(super) fn forsake(&self, quic: &Arc<Quic>) {
+        let forsaken = self.quic.send_if_modified(|now| {
+            let mine = now.as_ref().is_some_and(|now| Arc::ptr_eq(now, quic));
+            if mine {
+                *now = None;
+            }
+            mine
+        });
+        if forsaken {
+            // The actor looks for another. A full queue wakes it as well.
+            self.commands.try_send(Command::Demand).ok();
+        }
     }
 
     /// Gives the actor something that came in.
@@ -325,7 +262,6 @@ mod tests {
                 status: watch::Sender::new(Status { path, ..Status::IDLE }),
                 commands,
                 quic: watch::Sender::new(None),
-                streams: Arc::new(()),
                 ended: watch::Sender::new(Vec::new()),
                 quic_share: PeerShare::default(),
             };

@@ -13,6 +13,7 @@ use super::actor::Actor;
 use super::peer::{Command, Peer, Status};
 use super::pool::Pool;
 use super::pool::policy::Rules;
+use super::serve::Serve;
 use crate::host::Host;
 use crate::transport::quic::PeerShare;
 
@@ -29,16 +30,19 @@ struct Inner {
 /// The peers.
 pub struct Peers {
     host: Arc<Host>,
+    /// Serves what they open.
+    services: Arc<dyn Serve>,
     /// For applications that wait for a link.
     room: Arc<Semaphore>,
     inner: Mutex<Inner>,
 }
 
 impl Peers {
-    /// An actor for every node with which this one shares a service. Others get theirs when they come.
-    pub fn start(host: Arc<Host>) -> Arc<Self> {
+    /// An actor for every node with which this one shares a service. Others get theirs when they come. `services` serves the
+    /// streams that they open.
+    pub fn start(host: Arc<Host>, services: Arc<dyn Serve>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(host.limits.pending_connections));
-        let peers = Arc::new(Self { host: host.clone(), room, inner: Mutex::default() });
+        let peers = Arc::new(Self { host: host.clone(), services, room, inner: Mutex::default() });
         let snapshot = host.snapshot.load_full();
         for name in snapshot.mesh.nodes().keys() {
             if name != snapshot.me() && snapshot.shares_service_with(name) {
@@ -74,14 +78,13 @@ impl Peers {
             status: watch::Sender::new(Status::IDLE),
             commands,
             quic: watch::Sender::new(None),
-            streams: Arc::new(()),
             ended: watch::Sender::new(Vec::new()),
             quic_share: PeerShare::default(),
         });
         inner.peers.insert(name.clone(), peer.clone());
         // Different for every peer and every run, so that dials do not fall together.
         let seed = name.as_str().bytes().fold(self.host.incarnation.0, |seed, b| seed.rotate_left(7) ^ u64::from(b));
-        let actor = Actor::new(self.host.clone(), peer.clone(), queue, wanted, seed);
+        let actor = Actor::new(self.host.clone(), self.services.clone(), peer.clone(), queue, wanted, seed);
         inner.actors.spawn(actor.run());
         Some(peer)
     }

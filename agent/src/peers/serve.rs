@@ -1,22 +1,62 @@
-//! Serving the streams that a peer opens on a lane, one after the other.
+//! Serving the streams that a peer opens: those of a lane one after the other, those of a QUIC connection all at once.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::peer::{Peer, Quic};
+use super::peer::Peer;
+use super::quic::Quic;
 use crate::host::{Host, Phase};
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
-use crate::services::egress::{self, Answer};
 use crate::splice::{Broken, Carrier};
 use crate::transport::lane::link::Link;
-use crate::transport::message::{Detail, Refused};
+use crate::transport::message::{Detail, Open, Refused};
 use crate::transport::quic::QuicStream;
-use crate::vocabulary::Path;
+
+/// How long a stream that is over may take to reach the peer.
+pub(super) const SETTLE: Duration = Duration::from_secs(5);
+/// For how long a connection that retires refuses streams at the least, so that what the peer opened before it heard of that
+/// is not lost with the connection; beside two round trips.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// A stream that waits for this side's answer.
+pub trait Answer: Carrier {
+    /// Serves it; `target` is told to the peer.
+    ///
+    /// # Errors
+    /// If it was cut in the meantime.
+    fn accept(&mut self, target: &str) -> Result<(), Broken>;
+
+    /// Does not serve it.
+    ///
+    /// # Errors
+    /// If it was cut in the meantime.
+    fn refuse(&mut self, reason: Reason, detail: &str) -> Result<(), Broken>;
+}
+
+/// Work on a stream.
+pub type Serving<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What serves the streams that proven peers open, until this side is through with each. The caller settles the stream;
+/// `ended` resolves when what it runs over is known to be lost.
+pub trait Serve: Send + Sync {
+    /// Serves one over a lane.
+    fn lane<'a>(&'a self, peer: &'a VerifiedPeer, open: Open, stream: &'a mut Link, ended: Serving<'a>) -> Serving<'a>;
+
+    /// Serves one over QUIC.
+    fn quic<'a>(
+        &'a self,
+        peer: &'a VerifiedPeer,
+        open: Open,
+        stream: &'a mut QuicStream,
+        ended: Serving<'a>,
+    ) -> Serving<'a>;
+}
 
 impl Answer for Link {
     fn accept(&mut self, target: &str) -> Result<(), Broken> {
@@ -40,27 +80,48 @@ impl Answer for QuicStream {
     }
 }
 
-/// Serves the streams of a QUIC connection until it is lost or the agent has drained.
-pub(super) async fn quic(host: &Arc<Host>, peer: &Arc<Peer>, quic: &Arc<Quic>, proven: VerifiedPeer) {
+/// Serves the streams of a QUIC connection until it is lost, or has retired and carried its last stream, or the agent has
+/// drained.
+pub(super) async fn quic(
+    host: &Arc<Host>,
+    services: &Arc<dyn Serve>,
+    peer: &Arc<Peer>,
+    quic: &Arc<Quic>,
+    proven: VerifiedPeer,
+) {
     let mut ended = pin!(peer.run_ended(quic.incarnation));
-    let mut draining = pin!(host.reached(Phase::Draining));
+    let mut retires = pin!(async {
+        tokio::select! {
+            () = host.reached(Phase::Draining) => quic.retire(),
+            () = quic.retired() => {}
+        }
+    });
     let mut cut = pin!(host.reached(Phase::Cut));
     let mut closed = pin!(quic.link.connection().closed());
-    let mut retired = false;
+    let mut lingers = None;
     let mut streams = JoinSet::new();
     loop {
-        if retired && streams.is_empty() && peer.streams_out() == 0 {
-            quic.link.close(Reason::Draining);
-            return;
-        }
+        let left = async {
+            match lingers {
+                Some(until) => {
+                    sleep_until(until).await;
+                    quic.is_left().await;
+                }
+                None => std::future::pending().await,
+            }
+        };
         let request = tokio::select! {
             request = quic.link.accept() => request,
             Some(_) = streams.join_next() => continue,
-            () = &mut draining, if !retired => {
-                retired = true;
+            () = &mut retires, if lingers.is_none() => {
+                peer.forsake(quic);
+                lingers = Some(Instant::now() + LINGER + 2 * quic.link.connection().rtt());
                 continue;
             }
-            () = tokio::time::sleep(LOOK), if retired => continue,
+            () = left, if streams.is_empty() => {
+                tracing::debug!(peer = %peer.name, "the retired QUIC connection is left");
+                return quic.link.close(Reason::Draining);
+            }
             () = &mut ended => return quic.link.close(Reason::LinkLost),
             () = &mut cut => return quic.link.close(Reason::Draining),
             lost = &mut closed => {
@@ -70,7 +131,7 @@ pub(super) async fn quic(host: &Arc<Host>, peer: &Arc<Peer>, quic: &Arc<Quic>, p
         };
         let Ok(request) = request else { return };
         let (open, mut stream) = request.into_parts();
-        if retired {
+        if lingers.is_some() {
             streams.spawn(async move {
                 Answer::refuse(&mut stream, Reason::Draining, "").ok();
                 let told = async {
@@ -81,22 +142,17 @@ pub(super) async fn quic(host: &Arc<Host>, peer: &Arc<Peer>, quic: &Arc<Quic>, p
             });
             continue;
         }
-        let (host, peer, proven) = (host.clone(), peer.clone(), proven.clone());
-        let incarnation = quic.incarnation;
+        let (services, proven) = (services.clone(), proven.clone());
+        let ended = peer.run_ended(quic.incarnation);
         streams.spawn(async move {
-            egress::serve(&host, &proven, Path::Quic, open, &mut stream, peer.run_ended(incarnation)).await;
+            services.quic(&proven, open, &mut stream, Box::pin(ended)).await;
             timeout(SETTLE, stream.settle()).await.ok();
         });
     }
 }
 
-/// How long a stream that is over may take to reach the peer.
-pub(super) const SETTLE: std::time::Duration = std::time::Duration::from_secs(5);
-/// How often a draining connection is looked at.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
-
 /// Serves a lane until its opener closes it, it is lost, or the agent has drained.
-pub(super) async fn lane(host: &Host, peer: &Peer, mut link: Link) {
+pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut link: Link) {
     let mut ended = pin!(peer.run_ended(link.incarnation()));
     let mut draining = pin!(host.reached(Phase::Draining));
     let mut cut = pin!(host.reached(Phase::Cut));
@@ -121,7 +177,7 @@ pub(super) async fn lane(host: &Host, peer: &Peer, mut link: Link) {
                 return;
             }
         };
-        egress::serve(host, &proven, Path::Lane, open, &mut link, &mut ended).await;
+        services.lane(&proven, open, &mut link, Box::pin(ended.as_mut())).await;
         let settled = tokio::select! {
             settled = link.settle() => settled,
             () = &mut ended => return link.abort(),

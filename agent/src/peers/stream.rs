@@ -1,16 +1,12 @@
 //! An application stream to a peer, whichever way it runs.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::time::timeout;
-
+use super::over_quic::{OverQuic, Replay};
 use super::pool::Lease;
-use super::serve::SETTLE;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
-use crate::transport::message::{Incarnation, Open, Opened, Refused};
-use crate::transport::quic::QuicStream;
+use crate::transport::message::{Incarnation, Opened, Refused};
 use crate::vocabulary::Path;
 
 /// A stream that this side has opened.
@@ -19,13 +15,6 @@ pub enum Stream {
     Lane(Lease),
     /// Over QUIC.
     Quic(Box<OverQuic>),
-}
-
-/// A stream over QUIC.
-pub struct OverQuic {
-    pub(super) stream: QuicStream,
-    pub(super) incarnation: Incarnation,
-    pub(super) _counted: Arc<()>,
 }
 
 impl Stream {
@@ -41,7 +30,7 @@ impl Stream {
     pub fn incarnation(&self) -> Incarnation {
         match self {
             Self::Lane(lease) => lease.link.incarnation(),
-            Self::Quic(over) => over.incarnation,
+            Self::Quic(over) => over.incarnation(),
         }
     }
 
@@ -49,15 +38,15 @@ impl Stream {
     pub fn answer(&self) -> Option<Result<Opened, Refused>> {
         match self {
             Self::Lane(lease) => lease.link.answer().cloned(),
-            Self::Quic(over) => over.stream.answered(),
+            Self::Quic(over) => over.answer(),
         }
     }
 
     /// What to say again elsewhere, after it has moved.
-    pub fn take_replay(&mut self) -> Option<(Open, Vec<u8>, bool)> {
+    pub fn take_replay(&mut self) -> Option<Replay> {
         match self {
             Self::Lane(lease) => lease.link.take_replay(),
-            Self::Quic(..) => None,
+            Self::Quic(over) => over.take_replay(),
         }
     }
 
@@ -65,8 +54,7 @@ impl Stream {
     pub async fn give_back(self) {
         match self {
             Self::Lane(lease) => lease.give_back().await,
-            // One that is not over is cut by its drop.
-            Self::Quic(mut over) => drop(timeout(SETTLE, over.stream.settle()).await),
+            Self::Quic(over) => over.give_back().await,
         }
     }
 }
@@ -75,77 +63,77 @@ impl Carrier for Stream {
     fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         match self {
             Self::Lane(lease) => lease.link.poll_slot(cx),
-            Self::Quic(over) => over.stream.poll_slot(cx),
+            Self::Quic(over) => over.poll_slot(cx),
         }
     }
 
     fn slot(&mut self) -> &mut [u8] {
         match self {
             Self::Lane(lease) => lease.link.slot(),
-            Self::Quic(over) => over.stream.slot(),
+            Self::Quic(over) => over.slot(),
         }
     }
 
     fn commit(&mut self, len: usize) {
         match self {
             Self::Lane(lease) => lease.link.commit(len),
-            Self::Quic(over) => over.stream.commit(len),
+            Self::Quic(over) => over.commit(len),
         }
     }
 
     fn finish(&mut self) {
         match self {
             Self::Lane(lease) => lease.link.finish(),
-            Self::Quic(over) => over.stream.finish(),
+            Self::Quic(over) => over.finish(),
         }
     }
 
     fn reset(&mut self, reason: Reason) {
         match self {
             Self::Lane(lease) => lease.link.reset(reason),
-            Self::Quic(over) => over.stream.reset(reason),
+            Self::Quic(over) => over.reset(reason),
         }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         match self {
             Self::Lane(lease) => lease.link.poll_flush(cx),
-            Self::Quic(over) => over.stream.poll_flush(cx),
+            Self::Quic(over) => over.poll_flush(cx),
         }
     }
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Broken>> {
         match self {
             Self::Lane(lease) => lease.link.poll_received(cx),
-            Self::Quic(over) => over.stream.poll_received(cx),
+            Self::Quic(over) => over.poll_received(cx),
         }
     }
 
     fn chunk(&self) -> &[u8] {
         match self {
             Self::Lane(lease) => lease.link.chunk(),
-            Self::Quic(over) => over.stream.chunk(),
+            Self::Quic(over) => over.chunk(),
         }
     }
 
     fn consume(&mut self, len: usize) {
         match self {
             Self::Lane(lease) => lease.link.consume(len),
-            Self::Quic(over) => over.stream.consume(len),
+            Self::Quic(over) => over.consume(len),
         }
     }
 
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
         match self {
             Self::Lane(lease) => lease.link.poll_lost(cx),
-            Self::Quic(over) => over.stream.poll_lost(cx),
+            Self::Quic(over) => over.poll_lost(cx),
         }
     }
 
     fn moved(&self) -> bool {
         match self {
             Self::Lane(lease) => lease.link.moved(),
-            Self::Quic(over) => over.stream.moved(),
+            Self::Quic(over) => over.moved(),
         }
     }
 }

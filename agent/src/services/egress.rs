@@ -1,6 +1,7 @@
 //! Mesh to application: what the offering agent does with a stream that a peer opens.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::{ServiceName, Target};
@@ -11,39 +12,42 @@ use super::authz::{self, Permit};
 use super::bench;
 use super::live::{self, Live};
 use super::table::{Opening, client_text};
-use crate::host::{Host, Phase};
+use crate::host::{Host, Phase, SIDE_STREAMS};
 use crate::identity::VerifiedPeer;
+use crate::peers::serve::{Answer, Serve, Serving};
 use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
-use crate::splice::{Broken, Carrier};
+use crate::splice::Carrier;
 use crate::transport::connect::{self, reset_unless_in_order};
 use crate::transport::failure::Failure;
+use crate::transport::lane::link::Link;
 use crate::transport::message::{Bench, Open, Purpose};
+use crate::transport::quic::QuicStream;
 use crate::vocabulary::{Direction, Path, Role};
 
 /// How long a refusal may take to leave.
 const TOLD: Duration = Duration::from_secs(5);
-/// Streams that only measure or probe, at once and for all peers.
-pub const SIDE_STREAMS: usize = 64;
 
-/// A stream that waits for this side's answer.
-pub trait Answer: Carrier {
-    /// Serves it; `target` is told to the peer.
-    ///
-    /// # Errors
-    /// If it was cut in the meantime.
-    fn accept(&mut self, target: &str) -> Result<(), Broken>;
+/// Serves the streams that peers open, with what this node offers.
+pub struct Egress(pub Arc<Host>);
 
-    /// Does not serve it.
-    ///
-    /// # Errors
-    /// If it was cut in the meantime.
-    fn refuse(&mut self, reason: Reason, detail: &str) -> Result<(), Broken>;
+impl Serve for Egress {
+    fn lane<'a>(&'a self, peer: &'a VerifiedPeer, open: Open, stream: &'a mut Link, ended: Serving<'a>) -> Serving<'a> {
+        Box::pin(serve(&self.0, peer, Path::Lane, open, stream, ended))
+    }
+
+    fn quic<'a>(
+        &'a self,
+        peer: &'a VerifiedPeer,
+        open: Open,
+        stream: &'a mut QuicStream,
+        ended: Serving<'a>,
+    ) -> Serving<'a> {
+        Box::pin(serve(&self.0, peer, Path::Quic, open, stream, ended))
+    }
 }
 
-/// Serves one stream of a proven peer until this side is through with it. The caller settles the stream. `ended` resolves
-/// when what the stream runs over is known to be lost.
-pub async fn serve<S: Answer>(
+async fn serve<S: Answer>(
     host: &Host,
     peer: &VerifiedPeer,
     path: Path,

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::live::{self, Live};
 use super::table::{Entry, Opening};
 use crate::host::{Host, Phase};
+use crate::peers::open;
 use crate::peers::peer::{NoStream, Peer};
 use crate::peers::registry::Peers;
 use crate::peers::stream::Stream;
@@ -136,47 +137,51 @@ async fn carry(
 ) -> Result<(), Failed> {
     let live = Live::begin(host, entry, Role::Reach);
     let deadline = Instant::now() + host.limits.connect;
-    let peer = choose(host, peers, &entry.service)?;
-    // Set once: this is the only place.
-    entry.to.set(peer.name().clone()).ok();
-    let open = Open {
+    let offering = offering(host, peers, &entry.service)?;
+    if let [only] = &offering[..] {
+        entry.to.set(only.name().clone()).ok();
+    }
+    let request = Open {
         purpose: Purpose::Service(entry.service.clone()),
         relay: None,
         client: Some(client),
         trace: TraceId(entry.trace),
         credit: 0,
     };
-    let mut stream = tokio::select! {
-        stream = peer.open(open, deadline) => stream?,
+    let (chosen, stream) = tokio::select! {
+        opened = open::first(&offering, (request, Vec::new(), false), deadline) => opened?,
         error = crate::splice::reset_of(&app) => {
             tracing::debug!(%error, %client, "the application left before a stream was ready");
             return Ok(());
         }
     };
+    let peer = &offering[chosen];
+    // Set already if there was no choice.
+    entry.to.set(peer.name().clone()).ok();
     entry.path.set(stream.path().name()).ok();
     let mut told = std::pin::pin!(live::told(cut));
-    let end = live::run_moving(live, &app, &mut stream, told.as_mut(), (&peer, deadline)).await;
+    let (end, stream) = live::run_moving(live, &app, stream, told.as_mut(), (peer, deadline)).await;
     // The application has all that it will get; what is left is between the agents.
     drop(app);
-    let answered = stream.answer();
+    let answered = stream.as_ref().and_then(Stream::answer);
     let failed = match (&answered, &end) {
         (Some(Err(refused)), End::Far(_)) => Some(Failed::from(refused)),
         (_, End::Moved) => {
-            let detail = format!("`{}` is stopping and no other lane to it was ready", peer.name());
+            let detail = format!("`{}` is stopping and no other way to it was ready", peer.name());
             Some(Failed { layer: Layer::Limit, reason: Reason::Draining, detail })
         }
         (None, end) => Failed::unanswered(end),
         _ => None,
     };
-    match end {
-        End::Moved => {}
-        End::Lost(broken) => {
+    match (end, stream) {
+        (End::Moved, _) | (_, None) => {}
+        (End::Lost(broken), _) => {
             tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
         }
         // A connection that somebody has cut is not wound up: its cut was the last word.
-        End::Cut(Reason::Draining | Reason::LinkLost) => {}
-        End::Cut(_) => drop(timeout(WIND_UP, stream.give_back()).await),
-        _ => wind_up(&peer, stream, told).await,
+        (End::Cut(Reason::Draining | Reason::LinkLost), _) => {}
+        (End::Cut(_), Some(stream)) => drop(timeout(WIND_UP, stream.give_back()).await),
+        (_, Some(stream)) => wind_up(peer, stream, told).await,
     }
     failed.map_or(Ok(()), Err)
 }
@@ -192,16 +197,16 @@ async fn wind_up(peer: &Peer, stream: Stream, told: Pin<&mut impl Future<Output 
     }
 }
 
-/// The offering node to use: the first in the order of the mesh file whose link is up, else the first.
-fn choose(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Arc<Peer>, Failed> {
+/// The nodes that offer a service, in the order of the mesh file: the first whose link is up serves an application.
+fn offering(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Vec<Arc<Peer>>, Failed> {
     let snapshot = host.snapshot.load();
     let offering = snapshot.mesh.service(service.as_str()).map(|s| s.on()).unwrap_or_default();
     let known: Vec<_> = offering.iter().filter_map(|name| peers.peer(name)).collect();
-    known.iter().find(|p| p.is_up()).or(known.first()).cloned().ok_or_else(|| Failed {
-        layer: Layer::NoRoute,
-        reason: Reason::NoPath,
-        detail: format!("no node of the mesh offers `{service}`"),
-    })
+    if known.is_empty() {
+        let detail = format!("no node of the mesh offers `{service}`");
+        return Err(Failed { layer: Layer::NoRoute, reason: Reason::NoPath, detail });
+    }
+    Ok(known)
 }
 
 fn note(

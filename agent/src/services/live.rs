@@ -114,17 +114,18 @@ pub async fn run<C: Carrier>(
 }
 
 /// Splices until the end of a connection that the far side has yet to let in, over a stream that may move: what its far side
-/// has never seen is said again on another stream to `peer`.
+/// does not serve is said again on another stream to `peer`. Gives back the stream that it ended on, unless it ended between
+/// two.
 pub async fn run_moving(
     mut live: Live<'_>,
     app: &TcpStream,
-    stream: &mut Stream,
+    mut stream: Stream,
     mut told: Pin<&mut impl Future<Output = Reason>>,
     (peer, deadline): (&Peer, Instant),
-) -> End {
+) -> (End, Option<Stream>) {
     let (limits, meter) = (live.limits(), &live.entry.meter);
     let mut finished = false;
-    let end = loop {
+    let (end, stream) = loop {
         let ended = peer.run_ended(stream.incarnation());
         let cut = async {
             tokio::select! {
@@ -132,18 +133,25 @@ pub async fn run_moving(
                 () = ended => Reason::LinkLost,
             }
         };
-        let mut watched = Answered::new(stream, |opened| {
+        let mut watched = Answered::new(&mut stream, |opened| {
             if opened {
                 live.opened();
             }
         });
         let end = splice::splice(app, &mut watched, limits, meter, finished, cut).await;
-        let End::Moved = end else { break end };
-        let Some(replay) = stream.take_replay() else { break end };
+        let End::Moved = end else { break (end, Some(stream)) };
+        let Some(replay) = stream.take_replay() else { break (end, None) };
         finished = replay.2;
-        match peer.reopen(replay, deadline).await {
-            Ok(next) => *stream = next,
-            Err(_) => break end,
+        // What it ran over is let go first: a peer that stops waits for that.
+        drop(stream);
+        let reopened = tokio::select! {
+            reopened = peer.reopen(replay, deadline) => reopened,
+            error = splice::reset_of(app) => break (End::Application(error), None),
+            reason = told.as_mut() => break (End::Cut(reason), None),
+        };
+        match reopened {
+            Ok(next) => stream = next,
+            Err(_) => break (end, None),
         }
     };
     if matches!(end, End::Closed) {
@@ -151,7 +159,7 @@ pub async fn run_moving(
     }
     let reason = if matches!(end, End::Moved) { Some(Reason::Draining) } else { end.reason() };
     live.end(reason);
-    end
+    (end, stream)
 }
 
 /// Resolves when somebody cuts the connection.

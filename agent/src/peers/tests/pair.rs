@@ -7,7 +7,7 @@ use mesh_config::Transport;
 use proptest::prelude::*;
 
 use super::{name, silent};
-use crate::peers::machine::{Action, ControlId, Peer};
+use crate::peers::machine::{Action, CloseReason, ControlId, Peer};
 use crate::peers::path::Way;
 use crate::transport::message::Incarnation;
 
@@ -18,6 +18,13 @@ enum Happens {
         from: usize,
         way: Way,
         run: u64,
+    },
+    /// The acceptor learns of it: its HELLO may be at the dialler already.
+    Accepted {
+        to: usize,
+        id: u64,
+        way: Way,
+        runs: [u64; 2],
     },
     /// The answer is there.
     Dialled {
@@ -35,6 +42,8 @@ enum Happens {
         to: usize,
         id: u64,
         run: u64,
+        /// The end that closed it keeps another.
+        superseded: bool,
     },
 }
 
@@ -50,8 +59,10 @@ struct Net {
     ids: u64,
     /// How often each end dialled each way.
     dials: [[u32; 2]; 2],
-    /// When the answer to a dial arrives: nothing on the same connection comes before it.
-    answers: BTreeMap<u64, Instant>,
+    /// When each end learns of a connection: nothing on it comes before that.
+    known: BTreeMap<u64, [Instant; 2]>,
+    /// How often each end has lost its link.
+    downs: [u32; 2],
     /// Who has which connection open: both ends name it alike.
     open: [BTreeMap<u64, Way>; 2],
 }
@@ -76,7 +87,8 @@ impl Net {
             addresses,
             ids: 0,
             dials: [[0; 2]; 2],
-            answers: BTreeMap::new(),
+            known: BTreeMap::new(),
+            downs: [0; 2],
             open: Default::default(),
         }
     }
@@ -106,17 +118,18 @@ impl Net {
                     Action::StartDial(way) => {
                         self.later(delay, Happens::Asked { from: who, way, run: self.runs[who] });
                     }
-                    Action::CloseControl(id, _) => self.close(who, id.0, delay),
-                    Action::Up { .. } | Action::Down(_) | Action::Ended(_) => {}
+                    Action::CloseControl(id, why) => self.close(who, id.0, delay, why == CloseReason::Duplicate),
+                    Action::Down(_) => self.downs[who] += 1,
+                    Action::Up { .. } | Action::Ended(_) => {}
                 }
             }
         }
     }
 
-    fn close(&mut self, who: usize, id: u64, delay: Duration) {
+    fn close(&mut self, who: usize, id: u64, delay: Duration, superseded: bool) {
         self.open[who].remove(&id);
-        let at = (self.now + delay).max(self.answers[&id]);
-        self.later(at - self.now, Happens::Closed { to: 1 - who, id, run: self.runs[1 - who] });
+        let at = (self.now + delay).max(self.known[&id][1 - who]);
+        self.later(at - self.now, Happens::Closed { to: 1 - who, id, run: self.runs[1 - who], superseded });
     }
 
     fn happen(&mut self, what: Happens) {
@@ -130,26 +143,33 @@ impl Net {
                 }
                 self.ids += 1;
                 let id = self.ids;
-                self.open[1 - from].insert(id, way);
                 let runs = if from == 0 { [run, self.runs[1]] } else { [self.runs[0], run] };
-                self.answers.insert(id, now + delay);
+                let learns = self.delay();
+                let known = if from == 0 { [now + delay, now + learns] } else { [now + learns, now + delay] };
+                self.known.insert(id, known);
+                self.later(learns, Happens::Accepted { to: 1 - from, id, way, runs });
                 self.later(delay, Happens::Dialled { to: from, id, way, runs });
-                self.peers[1 - from].handle_accepted(ControlId(id), way, Incarnation(run), now);
+            }
+            Happens::Accepted { to, id, way, runs } if self.runs[to] == runs[to] => {
+                self.open[to].insert(id, way);
+                self.peers[to].handle_accepted(ControlId(id), way, Incarnation(runs[1 - to]), now);
             }
             Happens::Dialled { to, id, way, runs } if self.runs[to] == runs[to] => {
                 self.open[to].insert(id, way);
                 self.peers[to].handle_dialled(ControlId(id), way, Incarnation(runs[1 - to]), now);
             }
-            // Nobody is left to take the answer.
-            Happens::Dialled { to, id, runs, .. } => {
-                self.later(delay, Happens::Closed { to: 1 - to, id, run: runs[1 - to] });
-            }
+            // Nobody is left to take the connection.
+            Happens::Accepted { to, id, .. } | Happens::Dialled { to, id, .. } => self.close(to, id, delay, false),
             Happens::DialFailed { to, way, run } if self.runs[to] == run => {
                 self.peers[to].handle_dial_failed(way, silent(), now);
             }
-            Happens::Closed { to, id, run } if self.runs[to] == run => {
+            Happens::Closed { to, id, run, superseded } if self.runs[to] == run => {
                 self.open[to].remove(&id);
-                self.peers[to].handle_lost(ControlId(id), now);
+                if superseded {
+                    self.peers[to].handle_superseded(ControlId(id), now);
+                } else {
+                    self.peers[to].handle_lost(ControlId(id), now);
+                }
             }
             _ => {}
         }
@@ -158,7 +178,7 @@ impl Net {
     fn restart(&mut self, who: usize) {
         self.runs[who] += 2;
         for id in std::mem::take(&mut self.open[who]).into_keys() {
-            self.close(who, id, Duration::from_millis(1));
+            self.close(who, id, Duration::from_millis(1), false);
         }
         self.peers[who] = end(who, self.addresses[1 - who], self.runs[who], self.now);
     }
@@ -168,7 +188,7 @@ impl Net {
             let lost: Vec<_> = self.open[who].iter().filter(|(_, over)| **over == way).map(|(id, _)| *id).collect();
             for id in lost {
                 // The other end notices at once, or as soon as it knows the connection.
-                self.close(who, id, Duration::ZERO);
+                self.close(who, id, Duration::ZERO, false);
                 self.peers[who].handle_lost(ControlId(id), self.now);
             }
         }
@@ -203,6 +223,7 @@ proptest! {
         prop_assert_eq!(net.dials.map(|ways| ways[Way::Tls as usize]), [1, 1]);
         let [alpha, beta] = net.peers.each_ref().map(|peer| peer.is_up().map(|up| up.0));
         prop_assert!(alpha.is_some() && alpha == beta);
+        prop_assert_eq!(net.downs, [0, 0], "the link goes on while one of two connections ends");
     }
 
     #[test]

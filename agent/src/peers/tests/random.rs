@@ -20,6 +20,8 @@ struct World {
     dialling: [bool; 2],
     open: BTreeMap<u64, Incarnation>,
     up: Option<(u64, Incarnation)>,
+    /// The peer has closed it and keeps another.
+    parted: bool,
     ended: Vec<Incarnation>,
     ids: u64,
 }
@@ -45,8 +47,12 @@ impl World {
             }
             5 => {
                 let id = ControlId(u64::from(much) % (self.ids + 1));
-                self.open.remove(&id.0);
-                self.peer.handle_lost(id, now);
+                if self.open.remove(&id.0).is_some() && much % 3 == 0 {
+                    self.parted = true;
+                    self.peer.handle_superseded(id, now);
+                } else {
+                    self.peer.handle_lost(id, now);
+                }
             }
             6 => self.peer.handle_want(much % 3 == 0, now),
             7 if much % 8 == 0 => {
@@ -98,8 +104,12 @@ impl World {
                     self.ended.retain(|&ended| ended != incarnation);
                     assert!(self.up.is_none_or(|(_, run)| run == incarnation), "another run without Down");
                     self.up = Some((id.0, incarnation));
+                    self.parted = false;
                 }
-                Action::Down(run) => assert_eq!(self.up.take().map(|(_, up)| up), Some(run)),
+                Action::Down(run) => {
+                    assert_eq!(self.up.take().map(|(_, up)| up), Some(run));
+                    self.parted = false;
+                }
                 Action::Ended(run) => {
                     assert!(self.up.is_none() && !self.ended.contains(&run));
                     self.ended.push(run);
@@ -109,7 +119,7 @@ impl World {
         assert_eq!(self.peer.is_up().map(|(id, _, run)| (id.0, run)), self.up);
         assert_eq!(
             self.open.keys().copied().collect::<Vec<_>>(),
-            self.up.map(|(id, _)| id).into_iter().collect::<Vec<_>>()
+            self.up.map(|(id, _)| id).filter(|_| !self.parted).into_iter().collect::<Vec<_>>()
         );
         assert_eq!(self.peer.is_dialling(), self.dialling.contains(&true));
         // Something always goes on: a dial, or a time at which one begins.
@@ -138,6 +148,7 @@ proptest! {
             dialling: [false; 2],
             open: BTreeMap::new(),
             up: None,
+            parted: false,
             ended: Vec::new(),
             ids: 0,
         };

@@ -4,7 +4,7 @@ use mesh_config::Transport;
 
 use super::{drain, name, peer, silent};
 use crate::peers::machine::{
-    Action, BACK_OFF, BACK_OFF_UNWANTED, BACK_OFF_WANTED, CloseReason, ControlId, Peer, STABLE, TLS_PROBE,
+    Action, BACK_OFF, BACK_OFF_UNWANTED, BACK_OFF_WANTED, CloseReason, ControlId, PARTED, Peer, STABLE, TLS_PROBE,
     TLS_PROBE_FIRST,
 };
 use crate::peers::path::{HEAD_START, Way};
@@ -256,4 +256,23 @@ fn a_changed_mesh_closes_what_it_no_longer_allows_and_dials_the_other_way() {
     peer.handle_config(false, Transport::Quic, now);
     peer.handle_dial_failed(Way::Quic, silent(), now);
     assert_eq!((drain(&mut peer), peer.next_timeout()), (vec![], None));
+}
+
+#[test]
+fn a_link_stays_up_while_the_connection_that_the_peer_keeps_is_on_its_way() {
+    let now = Instant::now();
+    let mut peer = peer(true, Transport::Tls, now);
+    peer.handle_dialled(ControlId(1), Way::Tls, RUN, now);
+    drain(&mut peer);
+    peer.handle_superseded(ControlId(1), now + STABLE);
+    assert_eq!((drain(&mut peer), peer.next_timeout()), (vec![], Some(now + STABLE + PARTED)));
+    let mut arrives = peer.clone();
+    arrives.handle_accepted(ControlId(2), Way::Tls, RUN, now + STABLE);
+    assert_eq!((drain(&mut arrives), arrives.next_timeout()), (vec![up(2, Way::Tls, RUN)], None));
+    // One that does not come was lost.
+    peer.handle_timeout(now + STABLE + PARTED);
+    assert_eq!(drain(&mut peer), [Action::Down(RUN), Action::StartDial(Way::Tls)]);
+    // Of a connection that is not in use, it says nothing new.
+    arrives.handle_superseded(ControlId(1), now + STABLE);
+    assert_eq!((drain(&mut arrives), arrives.next_timeout()), (vec![], None));
 }

@@ -35,7 +35,7 @@ mod pump;
 mod share;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 

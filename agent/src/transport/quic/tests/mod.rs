@@ -42,7 +42,7 @@ fn hello(incarnation: u64) -> Hello {
     }
 }
 
-fn request() -> Open {
+pub(crate) fn request() -> Open {
     Open {
         purpose: Purpose::Service(ServiceName::new("db").unwrap()),
         relay: None,
@@ -52,7 +52,7 @@ fn request() -> Open {
     }
 }
 
-struct Pair {
+pub(crate) struct Pair {
     _endpoints: [Endpoint; 2],
     connections: [Connection; 2],
 }
@@ -115,7 +115,7 @@ async fn greeted_as(pair: &Pair, at_acceptor: PeerShare) -> [(QuicLink, PeerHell
     [a.unwrap(), b.unwrap()]
 }
 
-async fn links() -> (Pair, QuicLink, QuicLink) {
+pub(crate) async fn links() -> (Pair, QuicLink, QuicLink) {
     let pair = connect().await;
     let [(a, _), (b, _)] = greeted(&pair).await;
     (pair, a, b)

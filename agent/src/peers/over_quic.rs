@@ -1,0 +1,251 @@
+//! A stream over QUIC, as its opener has it: what the peer refuses because it retires is kept, to be said again elsewhere.
+
+use std::task::{Context, Poll, ready};
+
+use tokio::time::timeout;
+
+use super::quic::Held;
+use super::serve::SETTLE;
+use crate::reason::Reason;
+use crate::splice::{Broken, Carrier, Received};
+use crate::transport::message::{Incarnation, Open, Opened, Refused};
+use crate::transport::quic::QuicStream;
+
+/// What has been said on a stream that the peer has not answered: OPEN, the bytes, and whether FIN came after them.
+pub type Replay = (Open, Vec<u8>, bool);
+
+/// The most bytes that are kept of an unanswered stream. Of one on which the peer takes more, nothing is.
+const MOST_SAID: usize = 64 << 10;
+
+/// An application stream over QUIC.
+pub struct OverQuic {
+    stream: QuicStream,
+    on: Held,
+    /// What the application has said, until the peer serves the stream.
+    said: Option<Replay>,
+    /// How many of those bytes the stream has taken: the rest comes from another stream.
+    taken: usize,
+}
+
+impl OverQuic {
+    pub(super) fn new(stream: QuicStream, on: Held, said: Replay) -> Self {
+        Self { stream, on, said: Some(said), taken: 0 }
+    }
+
+    /// The peer's run that it leads to.
+    pub fn incarnation(&self) -> Incarnation {
+        self.on.0.incarnation
+    }
+
+    /// How it was answered, once it was.
+    pub fn answer(&self) -> Option<Result<Opened, Refused>> {
+        self.stream.answered()
+    }
+
+    /// What to say again elsewhere, after it has moved.
+    pub(super) fn take_replay(&mut self) -> Option<Replay> {
+        if self.moved() { self.said.take() } else { None }
+    }
+
+    /// Winds the stream up after its end. One that is not over is cut by its drop.
+    pub(super) async fn give_back(mut self) {
+        timeout(SETTLE, self.stream.settle()).await.ok();
+    }
+
+    /// Says what another stream had said. Ready when all of it is in the queue of this one.
+    fn catch_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Some((_, bytes, fin)) = &self.said else { return Poll::Ready(Ok(())) };
+        while self.taken < bytes.len() {
+            ready!(self.stream.poll_slot(cx))?;
+            let slot = self.stream.slot();
+            let len = slot.len().min(bytes.len() - self.taken);
+            slot[..len].copy_from_slice(&bytes[self.taken..self.taken + len]);
+            self.stream.commit(len);
+            self.taken += len;
+        }
+        if *fin {
+            self.stream.finish();
+        }
+        if matches!(self.stream.answered(), Some(Ok(_))) {
+            self.said = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Carrier for OverQuic {
+    fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        ready!(self.catch_up(cx))?;
+        self.stream.poll_slot(cx)
+    }
+
+    fn slot(&mut self) -> &mut [u8] {
+        self.stream.slot()
+    }
+
+    fn commit(&mut self, len: usize) {
+        if let Some((_, bytes, _)) = &mut self.said {
+            bytes.extend_from_slice(&self.stream.slot()[..len]);
+            self.taken += len;
+            if bytes.len() > MOST_SAID {
+                self.said = None;
+            }
+        }
+        self.stream.commit(len);
+    }
+
+    fn finish(&mut self) {
+        match &mut self.said {
+            // Behind the bytes that it has yet to take.
+            Some((_, bytes, fin)) => {
+                *fin = true;
+                if self.taken == bytes.len() {
+                    self.stream.finish();
+                }
+            }
+            None => self.stream.finish(),
+        }
+    }
+
+    fn reset(&mut self, reason: Reason) {
+        self.stream.reset(reason);
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let caught_up = self.catch_up(cx)?;
+        ready!(self.stream.poll_flush(cx))?;
+        caught_up.map(Ok)
+    }
+
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Broken>> {
+        let received = self.stream.poll_received(cx);
+        if self.moved() {
+            // Its other streams are refused as well.
+            self.on.0.retire();
+            return Poll::Ready(Err(Broken(Reason::Draining.text().to_owned())));
+        }
+        received
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.stream.chunk()
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.stream.consume(len);
+    }
+
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        self.stream.poll_lost(cx)
+    }
+
+    /// A refusal is the one sure sign that the peer has not served the stream. That it retires says that it would have.
+    fn moved(&self) -> bool {
+        self.said.is_some() && self.stream.refused().is_some_and(|refused| refused.reason == Reason::Draining)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::peers::quic::Quic;
+    use crate::transport::message::{Detail, Incarnation};
+    use crate::transport::quic::tests::{links, request};
+    use crate::transport::quic::{EARLY_CREDIT, QuicLink};
+
+    const BOUND: Duration = Duration::from_secs(20);
+
+    async fn flushed(stream: &mut OverQuic) {
+        let flush = poll_fn(|cx| match stream.poll_received(cx) {
+            Poll::Ready(Err(broken)) => Poll::Ready(Err(broken)),
+            _ => stream.poll_flush(cx),
+        });
+        timeout(BOUND, flush).await.unwrap().unwrap();
+    }
+
+    /// Serves the next stream and reads it to its end.
+    async fn serve(link: &QuicLink) -> Vec<u8> {
+        let mut stream = link.accept().await.unwrap().accept(Detail::default());
+        let mut bytes = Vec::new();
+        loop {
+            match poll_fn(|cx| stream.poll_received(cx)).await.unwrap() {
+                Received::Data => {
+                    let len = stream.chunk().len();
+                    bytes.extend_from_slice(stream.chunk());
+                    stream.consume(len);
+                }
+                Received::Fin => return bytes,
+                Received::Reset(reason) => panic!("cut: {reason}"),
+            }
+        }
+    }
+
+    async fn refuse(link: &QuicLink, reason: Reason) {
+        let request = link.accept().await.unwrap();
+        request.refuse(Refused { reason, detail: Detail::default() }).await;
+    }
+
+    /// How an unanswered stream ends, and what is left to be said elsewhere.
+    async fn ending(stream: &mut OverQuic) -> (Result<Received, Broken>, Option<Replay>) {
+        let end = timeout(BOUND, poll_fn(|cx| stream.poll_received(cx))).await.unwrap();
+        (end, stream.take_replay())
+    }
+
+    #[tokio::test]
+    async fn what_a_retiring_peer_refuses_is_said_again_whole_and_once() {
+        let (_pair, a, b) = links().await;
+        let quic = Quic::new(a, Incarnation(2));
+        let mut stream = quic.clone().open((request(), Vec::new(), false)).await.unwrap();
+        poll_fn(|cx| stream.poll_slot(cx)).await.unwrap();
+        stream.slot()[..5].copy_from_slice(b"early");
+        stream.commit(5);
+        stream.finish();
+        flushed(&mut stream).await;
+        refuse(&b, Reason::Draining).await;
+        let (end, said) = ending(&mut stream).await;
+        assert!(end.is_err() && quic.is_retired());
+        let said = said.unwrap();
+        assert_eq!((&said.1[..], said.2), (&b"early"[..], true));
+
+        let mut again = quic.clone().open(said).await.unwrap();
+        let (bytes, ()) = tokio::join!(timeout(BOUND, serve(&b)), flushed(&mut again));
+        assert_eq!(bytes.unwrap(), b"early");
+        assert!(!again.moved() && matches!(again.answer(), None | Some(Ok(_))));
+    }
+
+    #[tokio::test]
+    async fn what_a_lane_let_an_application_say_early_passes_although_quic_lets_it_say_less() {
+        let (_pair, a, b) = links().await;
+        let quic = Quic::new(a, Incarnation(2));
+        let early: Vec<u8> = (0..MOST_SAID).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        assert!(early.len() as u64 > EARLY_CREDIT);
+        // Refused once more, it still has all of it to say.
+        let mut stream = quic.clone().open((request(), early.clone(), true)).await.unwrap();
+        let (end, ()) = tokio::join!(ending(&mut stream), refuse(&b, Reason::Draining));
+        let said = end.1.unwrap();
+        assert_eq!((&said.1, said.2), (&early, true));
+        let mut again = quic.clone().open(said).await.unwrap();
+        let (bytes, ()) = tokio::join!(timeout(BOUND, serve(&b)), flushed(&mut again));
+        assert!(bytes.unwrap() == early);
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_for_another_reason_or_lost_is_not_said_again() {
+        let (_pair, a, b) = links().await;
+        let quic = Quic::new(a, Incarnation(2));
+        let mut refused = quic.clone().open((request(), Vec::new(), false)).await.unwrap();
+        let (end, ()) = tokio::join!(ending(&mut refused), refuse(&b, Reason::TargetRefused));
+        assert!(matches!(end, (Ok(Received::Reset(Reason::TargetRefused)), None)));
+        let mut lost = quic.clone().open((request(), Vec::new(), false)).await.unwrap();
+        let asked = b.accept().await.unwrap();
+        b.close(Reason::Draining);
+        drop(asked);
+        // It may have been served: that the connection is gone says nothing of it.
+        let (end, said) = ending(&mut lost).await;
+        assert!(!matches!(end, Ok(Received::Fin | Received::Data)) && said.is_none());
+        assert!(!quic.is_retired());
+    }
+}
