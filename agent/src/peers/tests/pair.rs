@@ -150,6 +150,14 @@ impl Net {
                 self.later(learns, Happens::Accepted { to: 1 - from, id, way, runs });
                 self.later(delay, Happens::Dialled { to: from, id, way, runs });
             }
+            // The way was cut before the connection was known here.
+            Happens::Accepted { to, id, way, .. } if self.blocked[way as usize] => self.close(to, id, delay, false),
+            Happens::Dialled { to, id, way, runs } if self.blocked[way as usize] => {
+                self.close(to, id, delay, false);
+                if self.runs[to] == runs[to] {
+                    self.peers[to].handle_dial_failed(way, silent(), now);
+                }
+            }
             Happens::Accepted { to, id, way, runs } if self.runs[to] == runs[to] => {
                 self.open[to].insert(id, way);
                 self.peers[to].handle_accepted(ControlId(id), way, Incarnation(runs[1 - to]), now);
