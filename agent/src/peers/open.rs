@@ -144,6 +144,7 @@ mod tests {
     use crate::peers::pool::Pool;
     use crate::peers::pool::policy::Rules;
     use crate::transport::message::Incarnation;
+    use crate::transport::quic::PeerShare;
     use crate::transport::quic::tests::{links, request};
 
     fn peer(name: &str, room: &Arc<Semaphore>) -> (Peer, mpsc::Receiver<Command>) {
@@ -155,6 +156,7 @@ mod tests {
             status: watch::Sender::new(Status::IDLE),
             commands,
             quic: watch::Sender::new(None),
+            quic_share: PeerShare::default(),
             ended: watch::Sender::new(Vec::new()),
         };
         (peer, queue)
