@@ -58,7 +58,8 @@ async fn a_stalled_reader_blocks_its_own_stream_alone_and_pins_no_more_than_the_
         let (flushed, end) = tokio::join!(flush, rest);
         flushed.unwrap();
         assert_eq!(end, Received::Fin);
-        assert!(left >= 16 << 10);
+        // Where others hold most of the budget, it is no more than the early credit, less what is too little to grant.
+        assert!(left as u64 > EARLY_CREDIT / 2, "{left} bytes");
     })
     .await;
 }

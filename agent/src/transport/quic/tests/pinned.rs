@@ -72,7 +72,8 @@ async fn what_waits_for_a_peer_that_takes_nothing_is_bounded_and_comes_when_it_t
             let back = b.budget_used() - 100;
             provoke(&mut send, &mut far, at, back).await;
             (at, returned) = (at + 100, returned + back);
-            assert!(b.budget_used() >= INITIAL_CREDIT, "nothing was granted");
+            // What is granted between the two frames is what the second takes from.
+            assert!(b.budget_used() >= INITIAL_CREDIT - 100, "nothing was granted");
             assert!(far.queued <= QUEUE + MAX_DATA + 256 && far.queue.len() <= 16, "{} frames wait", far.queue.len());
         }
 
