@@ -124,12 +124,16 @@ pub(super) async fn quic(
             }
             () = &mut ended => return quic.link.close(Reason::LinkLost),
             () = &mut cut => return quic.link.close(Reason::Draining),
-            lost = &mut closed => {
+            lost = &mut closed => Err(Broken(lost.to_string())),
+        };
+        let request = match request {
+            Ok(request) => request,
+            // Either may hear first that the connection is gone.
+            Err(lost) => {
                 tracing::debug!(peer = %peer.name, %lost, "QUIC connection lost");
                 return;
             }
         };
-        let Ok(request) = request else { return };
         let (open, mut stream) = request.into_parts();
         if lingers.is_some() {
             streams.spawn(async move {
