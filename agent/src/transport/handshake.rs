@@ -21,7 +21,7 @@ use rustls::{
 };
 use zeroize::Zeroizing;
 
-use super::record::{HEADER, KeyError, Limits, Records, Secret, Side, Suite};
+use super::record::{ContentType, HEADER, KeyError, Limits, MAX_CONTENT, MAX_RECORD, Records, Secret, Side, Suite};
 
 /// The most bytes that a peer may send before the handshake is done. A chain of certificates is a few thousand.
 pub const MAX_INPUT: usize = 128 << 10;
@@ -47,6 +47,8 @@ pub struct Handshake {
     input: usize,
     record: Place,
     failed: Option<Error>,
+    /// An alert that rustls does not know of.
+    alert: Option<[u8; HEADER + 2]>,
 }
 
 /// Where in a record the input stands.
@@ -97,7 +99,7 @@ impl Handshake {
     }
 
     fn new(connection: Connection, secrets: Arc<Captured>) -> Self {
-        Self { connection, secrets, input: 0, record: Place::START, failed: None }
+        Self { connection, secrets, input: 0, record: Place::START, failed: None, alert: None }
     }
 
     /// Takes bytes of the peer and says how many. All of them, unless the handshake is done: what lies behind it is for
@@ -122,12 +124,18 @@ impl Handshake {
             let (piece, rest) = left.split_at(left.len().min(wanted));
             left = rest;
             self.feed(piece)?;
+            // A header is judged by itself, so that an impossible one is not waited for; a record when it is whole.
+            if piece.len() == wanted {
+                self.connection.process_new_packets()?;
+            }
             match &mut self.record {
                 Place::Header(header, have) => {
                     header[*have..][..piece.len()].copy_from_slice(piece);
                     *have += piece.len();
-                    if let (&mut [_, _, _, high, low], HEADER) = (header, *have) {
-                        self.record = Place::Body(usize::from(u16::from_be_bytes([high, low])));
+                    if let (&mut [kind, _, _, high, low], HEADER) = (header, *have) {
+                        let len = usize::from(u16::from_be_bytes([high, low]));
+                        self.check_length(kind, len)?;
+                        self.record = Place::Body(len);
                     }
                 }
                 Place::Body(to_come) => *to_come -= piece.len(),
@@ -135,15 +143,23 @@ impl Handshake {
             if let Place::Body(0) = self.record {
                 self.record = Place::START;
             }
-            // A header is judged by itself, so that an impossible one is not waited for; a record when it is whole.
-            if piece.len() == wanted {
-                let state = self.connection.process_new_packets()?;
-                if state.peer_has_closed() {
-                    return Err(Error::AlertReceived(AlertDescription::CloseNotify));
-                }
-            }
         }
         Ok(bytes.len() - left.len())
+    }
+
+    /// Holds a record to the length that the rules allow it (RFC 8446 §5.1, §5.2); rustls is more generous.
+    fn check_length(&mut self, kind: u8, len: usize) -> Result<(), Error> {
+        let most = if kind == ContentType::ApplicationData as u8 { MAX_RECORD - HEADER } else { MAX_CONTENT };
+        if len <= most {
+            return Ok(());
+        }
+        // Once keys are in use the alert would have to be sealed, and they are not here.
+        if self.connection.negotiated_cipher_suite().is_none() {
+            const FATAL: u8 = 2;
+            let alert = [FATAL, u8::from(AlertDescription::RecordOverflow)];
+            self.alert = Some([ContentType::Alert as u8, 3, 3, 0, 2, alert[0], alert[1]]);
+        }
+        Err(Error::PeerSentOversizedRecord)
     }
 
     /// Gives rustls a piece of a record.
@@ -167,6 +183,7 @@ impl Handshake {
         let before = out.len();
         // A vector takes all that it is given.
         while self.connection.wants_write() && self.connection.write_tls(out).is_ok_and(|written| written > 0) {}
+        out.extend(self.alert.take().into_iter().flatten());
         out.len() > before
     }
 

@@ -88,12 +88,15 @@ impl Program {
     }
 
     /// Waits until it has said `what`, and gives what it has said by then.
-    fn wait_for(&self, what: &[u8]) -> Vec<u8> {
-        let contains = |said: &Vec<u8>| said.windows(what.len()).any(|window| window == what);
+    fn wait_for(&self, what: &str) -> String {
+        // It remarks on key updates in the midst of data.
+        let heard = |said: &[u8]| String::from_utf8_lossy(said).replace("Read BLOCK\n", "");
         let said = self.said.0.lock().unwrap();
-        let (said, _) = self.said.1.wait_timeout_while(said, PATIENCE, |said| !contains(said)).unwrap();
-        assert!(contains(&said), "it never said {:?}", String::from_utf8_lossy(&what[..what.len().min(80)]));
-        said.clone()
+        let (said, _) = self.said.1.wait_timeout_while(said, PATIENCE, |said| !heard(said).contains(what)).unwrap();
+        let text = heard(&said);
+        drop(said);
+        assert!(text.contains(what), "it never said {:?}", &what[..what.len().min(80)]);
+        text
     }
 }
 
@@ -171,7 +174,7 @@ fn converse(link: &mut Link, program: &mut Program) {
     // Much, with new keys of ours after every other record.
     let text: String = (0..20_000).map(|n| format!("{n:05}-")).collect();
     link.send(text.as_bytes());
-    program.wait_for(text.as_bytes());
+    program.wait_for(&text);
     program.type_in("xfirst\n");
     link.until("a line", |link| link.received.ends_with(b"xfirst\n"));
     // New keys of theirs; with `K` they ask for ours, too.
@@ -184,7 +187,7 @@ fn converse(link: &mut Link, program: &mut Program) {
         }
         let line = format!("<answer {round}>\n");
         link.send(line.as_bytes());
-        program.wait_for(line.as_bytes());
+        program.wait_for(&line);
         let line = format!("xline {round}\n");
         program.type_in(&line);
         link.until("a line", |link| link.received.ends_with(line.as_bytes()));
@@ -205,7 +208,7 @@ fn a_client_of_ours_speaks_with_openssl() {
         let mut out = Vec::new();
         link.records.poll_control(&mut out).unwrap();
         link.stream.write_all(&out).unwrap();
-        program.wait_for(b"DONE");
+        program.wait_for("DONE");
         link.until("close_notify", |link| link.closed);
     }
 }
@@ -214,7 +217,7 @@ fn a_client_of_ours_speaks_with_openssl() {
 fn listening(program: &Program) -> SocketAddr {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let said = String::from_utf8(program.wait_for(b"ACCEPT ")).unwrap();
+        let said = program.wait_for("ACCEPT ");
         let rest = said.split_once("ACCEPT ").unwrap().1;
         if let Some((address, _)) = rest.split_once('\n') {
             return address.parse().unwrap();
@@ -247,12 +250,12 @@ fn openssl_understands_our_alert() {
     let handshake = Handshake::client(&pki::client(Suite::Aes128Gcm), pki::name()).unwrap();
     let mut link = Link::new(TcpStream::connect(address).unwrap(), handshake);
     link.send(b"<here>");
-    program.wait_for(b"<here>");
+    program.wait_for("<here>");
     assert_eq!(link.records.parse(b"GET /"), Err(Fatal::Unsealed(b'G')));
     let mut out = Vec::new();
     link.records.poll_control(&mut out).unwrap();
     link.stream.write_all(&out).unwrap();
-    program.wait_for(b"ERROR");
+    program.wait_for("ERROR");
     program.stdin = None;
 }
 

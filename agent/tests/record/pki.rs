@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use agent::transport::record::Suite;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -26,9 +26,11 @@ pub(crate) struct Pki {
 
 pub(crate) static PKI: LazyLock<Pki> = LazyLock::new(|| {
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "a CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, NAME);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().unwrap();
     let cert = params.signed_by(&key, &ca).unwrap();

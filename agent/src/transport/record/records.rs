@@ -106,17 +106,19 @@ impl Records {
 
     // ---- receiving
 
-    /// [`parse`](super::parse) for the record at the head of `bytes`.
+    /// [`parse`](super::parse) for the record at the head of `bytes`. Nothing is one after a close_notify.
     ///
     /// # Errors
     /// As there; it ends the connection.
     #[inline]
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fatal> {
-        match (self.fatal, super::parse(bytes)) {
-            (Some(fatal), _) => Err(fatal),
-            (None, Err(fatal)) => Err(self.fail(fatal)),
-            (None, Ok(len)) => Ok(len),
+        if let Some(fatal) = self.fatal {
+            return Err(fatal);
         }
+        if self.closed {
+            return Ok(None);
+        }
+        super::parse(bytes).map_err(|fatal| self.fail(fatal))
     }
 
     /// Opens the one whole record that `record` is, in place. After [`Received::Closed`] everything is answered so, as what

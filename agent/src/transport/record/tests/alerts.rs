@@ -22,6 +22,7 @@ fn close_notify_ends_one_direction() {
     assert!(server.is_closed() && !client.is_closed());
     // What follows is ignored, whatever it is.
     assert_eq!(server.open(&mut [0; 30]), Ok(Received::Closed));
+    assert_eq!(server.parse(b"GET / HTTP/1.1"), Ok(None));
 
     // The other direction goes on.
     let answer = data(&mut server, b"answer");
