@@ -116,7 +116,7 @@ pub(crate) fn sealed(records: &mut Records, content: &[u8]) -> Vec<u8> {
 }
 
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n * 31 % 251) as u8).collect()
+    (0..251u8).cycle().map(|n| n.wrapping_mul(31)).take(len).collect()
 }
 
 #[test]

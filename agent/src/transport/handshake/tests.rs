@@ -42,10 +42,11 @@ fn two_nodes_meet_whatever_the_pieces() {
         assert_eq!(client.alpn(), Some(ALPN_LANE));
 
         let [mut client, mut server] = [client, server].map(|end| end.finish(Limits::default()).unwrap());
-        for (from, to) in [(&mut client, &mut server)] {
-            assert_eq!((from.alpn.as_deref(), to.alpn.as_deref()), (Some(ALPN_LANE), Some(ALPN_LANE)));
-            assert_eq!((from.group, to.group), (Some(NamedGroup::X25519MLKEM768), Some(NamedGroup::X25519MLKEM768)));
-            assert!(from.unsent.is_empty() && to.unsent.is_empty());
+        assert_eq!((client.alpn.as_deref(), server.alpn.as_deref()), (Some(ALPN_LANE), Some(ALPN_LANE)));
+        assert_eq!([client.group, server.group], [Some(NamedGroup::X25519MLKEM768); 2]);
+        assert!(client.unsent.is_empty() && server.unsent.is_empty());
+        for turned in [false, true] {
+            let (from, to) = if turned { (&mut server, &mut client) } else { (&mut client, &mut server) };
             let mut record = *b"-----hello.................";
             let len = from.records.seal(&mut record, 5).unwrap();
             assert_eq!(to.records.open(&mut record[..len]), Ok(Received::Data(5..10)));
