@@ -1,0 +1,12 @@
+//! Tests of the record layer.
+
+mod alerts;
+mod flips;
+mod malformed;
+mod model;
+pub(crate) mod nonces;
+mod rfc8448;
+mod secrecy;
+mod support;
+mod update;
+mod wycheproof;
