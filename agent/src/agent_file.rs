@@ -12,6 +12,8 @@ use std::time::Duration;
 use mesh_config::document::{Document, Problems, Source};
 use mesh_config::{NodeName, Problem, read_text};
 
+use crate::vocabulary::RecordLayer;
+
 /// What one host's agent is told about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentFile {
@@ -24,6 +26,8 @@ pub struct AgentFile {
     pub admin_socket: Option<PathBuf>,
     /// Where metrics are served over plain HTTP, besides the admin socket.
     pub metrics: Option<SocketAddr>,
+    /// Who makes the records of TLS over TCP.
+    pub record_layer: RecordLayer,
     /// How the agent logs.
     pub log: Log,
     /// What the agent bounds.

@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
-use crate::vocabulary::Role;
+use crate::vocabulary::{RecordLayer, Role};
 
 /// Streams that only measure or probe, at once and for all peers.
 pub const SIDE_STREAMS: usize = 64;
@@ -40,6 +40,8 @@ pub struct Host {
     pub snapshot: ArcSwap<Snapshot>,
     /// This agent's limits.
     pub limits: Limits,
+    /// Who makes the records of TLS over TCP.
+    pub record_layer: RecordLayer,
     /// Wall time.
     pub clock: Clock,
     /// This run's number.
@@ -61,7 +63,13 @@ pub struct Host {
 
 impl Host {
     /// A host that starts with `snapshot`.
-    pub fn new(snapshot: Snapshot, limits: Limits, clock: Clock, incarnation: Incarnation) -> Arc<Self> {
+    pub fn new(
+        snapshot: Snapshot,
+        limits: Limits,
+        record_layer: RecordLayer,
+        clock: Clock,
+        incarnation: Incarnation,
+    ) -> Arc<Self> {
         let metrics = Metrics::new();
         metrics.certificate_expires(snapshot.tls.identity().not_after());
         metrics.mesh_version(snapshot.mesh.version().number());
@@ -69,6 +77,7 @@ impl Host {
             table: Table::new(limits.connections),
             snapshot: ArcSwap::from_pointee(snapshot),
             limits,
+            record_layer,
             clock,
             incarnation,
             metrics,

@@ -17,4 +17,5 @@ pub mod services;
 pub mod snapshot;
 pub mod splice;
 pub mod transport;
+pub mod vectored;
 pub mod vocabulary;

@@ -4,7 +4,7 @@
 //! of received plaintext; the splice fills the ones and drains the others, and copies nothing in between.
 
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,6 +17,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::reason::Reason;
+use crate::vectored;
+
+/// How many reads, and how many writes, of one connection go in a row before others have their turn.
+const TURNS: usize = 4;
 
 /// What the far side of a stream has for the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +41,19 @@ pub struct Broken(pub String);
 /// One application stream on a link. Every `poll_*` registers the waker of its context when it answers `Pending`; the
 /// sending and the receiving half are polled from one task.
 pub trait Carrier {
-    /// Ready when [`slot`](Carrier::slot) has room. Pending while the far side takes no more (back-pressure). Makes
+    /// Ready when there is room to [fill](Carrier::fill). Pending while the far side takes no more (back-pressure). Makes
     /// progress with what is queued to be sent.
     fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
 
-    /// Where to read application bytes into. Not empty after `poll_slot` was ready.
-    fn slot(&mut self) -> &mut [u8];
-
-    /// The first `len` bytes of the slot are application bytes to be sent.
-    fn commit(&mut self, len: usize);
+    /// Has `read` put application bytes into the slots at hand, one after the other, and takes as many as it says. Gives what
+    /// `read` gave. After `poll_slot` was ready the slots are not empty.
+    ///
+    /// # Errors
+    /// If the link is lost.
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Result<Poll<io::Result<usize>>, Broken>;
 
     /// The application has closed its sending side: FIN follows what was committed.
     fn finish(&mut self);
@@ -56,16 +64,23 @@ pub trait Carrier {
     /// Sends what is queued. Ready when all of it has been handed to the kernel or to QUIC.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>>;
 
-    /// Ready when there is something for the application. `Data` until all of [`chunk`](Carrier::chunk) is consumed.
+    /// Ready when there is something for the application. `Data` until all that is at hand is consumed.
     /// Handles every other frame that arrives in the meantime. After `Reset` it answers the same again, after `Fin` too
     /// unless the far side cuts the stream, or it is lost, while this side still sends.
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Broken>>;
 
-    /// The received bytes at hand, after `poll_received` gave `Data`.
+    /// The first received bytes at hand, after `poll_received` gave `Data`.
     fn chunk(&self) -> &[u8];
 
-    /// The application has taken `len` bytes of the chunk.
+    /// The application has taken `len` bytes of those at hand.
     fn consume(&mut self, len: usize);
+
+    /// Has `write` give all received bytes at hand to the application, and consumes as many as it says. Gives what `write` gave.
+    fn drain(&mut self, write: impl FnOnce(&[IoSlice<'_>]) -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = ready!(write(&[IoSlice::new(self.chunk())]))?;
+        self.consume(written);
+        Poll::Ready(Ok(written))
+    }
 
     /// Ready when the stream is beyond repair although a stalled application keeps received bytes from being drained.
     /// Polled instead of `poll_received` while the application takes nothing, because a RST would otherwise wait behind
@@ -155,6 +170,7 @@ pub async fn splice<C: Carrier>(
             let mut moved = false;
             let mut watch_app = false;
 
+            let mut turns = TURNS;
             while up == Half::Open {
                 match carrier.poll_slot(cx) {
                     Poll::Ready(Ok(())) => {}
@@ -164,16 +180,25 @@ pub async fn splice<C: Carrier>(
                         break;
                     }
                 }
-                match poll_read(app, cx, carrier.slot()) {
+                let read = match carrier.fill(|slots| vectored::poll_read(app, cx, slots)) {
+                    Ok(read) => read,
+                    Err(broken) => return Poll::Ready(End::Lost(broken)),
+                };
+                match read {
                     Poll::Ready(Ok(0)) => {
                         carrier.finish();
                         up = Half::Closed;
                         moved = true;
                     }
                     Poll::Ready(Ok(len)) => {
-                        carrier.commit(len);
                         meter.to_link.fetch_add(len as u64, Relaxed);
                         moved = true;
+                        turns -= 1;
+                        if turns == 0 {
+                            // The other direction and other connections have their turn.
+                            cx.waker().wake_by_ref();
+                            break;
+                        }
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(End::Application(error)),
                     Poll::Pending => break,
@@ -185,6 +210,7 @@ pub async fn splice<C: Carrier>(
                 Poll::Pending => false,
             };
 
+            let mut turns = TURNS;
             while down == Half::Open {
                 match carrier.poll_received(cx) {
                     Poll::Ready(Ok(Received::Data)) => {}
@@ -200,11 +226,15 @@ pub async fn splice<C: Carrier>(
                     Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
                     Poll::Pending => break,
                 }
-                match poll_write(app, cx, carrier.chunk()) {
+                match carrier.drain(|chunks| vectored::poll_write(app, cx, chunks)) {
                     Poll::Ready(Ok(len)) => {
-                        carrier.consume(len);
                         meter.to_app.fetch_add(len as u64, Relaxed);
                         moved = true;
+                        turns -= 1;
+                        if turns == 0 {
+                            cx.waker().wake_by_ref();
+                            break;
+                        }
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(End::Application(error)),
                     Poll::Pending => {
@@ -252,26 +282,6 @@ pub async fn splice<C: Carrier>(
 enum Half {
     Open,
     Closed,
-}
-
-fn poll_read(app: &TcpStream, cx: &mut Context<'_>, slot: &mut [u8]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(app.poll_read_ready(cx))?;
-        match app.try_read(slot) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return Poll::Ready(result),
-        }
-    }
-}
-
-fn poll_write(app: &TcpStream, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(app.poll_write_ready(cx))?;
-        match app.try_write(chunk) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return Poll::Ready(result),
-        }
-    }
 }
 
 /// Resolves when a socket has an error pending, so when its peer has reset it, whatever is still unread.

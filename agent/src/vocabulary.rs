@@ -28,6 +28,16 @@ impl PeerState {
     }
 }
 
+/// Who makes the records of TLS over TCP, after the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecordLayer {
+    /// This agent's own record layer.
+    #[default]
+    Adit,
+    /// rustls: slower, the reference.
+    Rustls,
+}
+
 /// How a link runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -30,7 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("bytes_before_an_end_are_not_lost_to_it", bytes_before_the_end),
     ];
     let mut tests = Vec::new();
-    for transport in ["tls", "quic"] {
+    for transport in Mesh::WAYS {
         for (name, body) in bodies {
             tests.push(Test::new(format!("{name}_over_{transport}"), move || on_a_pair(transport, body)));
         }

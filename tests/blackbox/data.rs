@@ -21,8 +21,9 @@ struct Way {
     path: &'static str,
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way { name: "lanes", transport: "auto", blocked: None, path: "lane" },
+    Way { name: "lanes_by_rustls", transport: Mesh::REFERENCE, blocked: None, path: "lane" },
     Way { name: "quic", transport: "quic", blocked: None, path: "quic" },
     Way { name: "lanes_with_udp_blocked", transport: "tls", blocked: Some(Traffic::Udp), path: "lane" },
     Way { name: "quic_because_tcp_is_blocked", transport: "auto", blocked: Some(Traffic::Tcp), path: "quic" },
@@ -38,7 +39,12 @@ pub(crate) fn tests() -> Vec<Test> {
         tests
             .push(Test::in_namespaces(format!("two_thousand_connections_at_once_over_{name}"), move || thousands(way)));
     }
-    for transport in ["tls", "quic"] {
+    for reference in ["alpha", "beta"] {
+        tests.push(Test::new(format!("{reference}_by_rustls_and_its_peer_understand_each_other"), move || {
+            mixed(reference)
+        }));
+    }
+    for transport in Mesh::WAYS {
         tests.push(Test::new(format!("single_bytes_are_not_held_back_over_{transport}"), move || {
             single_bytes(transport)
         }));
@@ -60,6 +66,20 @@ fn linked(way: Way) -> Result<(Mesh, Agent, Agent)> {
     let (alpha, beta, path) = mesh.start_pair()?;
     ensure!(path == way.path, "the link runs by {path}, not by {}", way.path);
     Ok((mesh, alpha, beta))
+}
+
+/// One end's records are made by the agent, the other's by rustls.
+fn mixed(reference: &str) -> Result<()> {
+    let mesh = Mesh::pair("tls").build()?;
+    let file = mesh.directory(reference).join("agent.toml");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, format!("record_layer = \"rustls\"\n{text}"))?;
+    let _agents = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    blast(&mesh, &server, 64 << 20)?;
+    drop(server);
+    let _server = Server::echo(&mesh.place("alpha"), mesh.target("app", "alpha"))?;
+    many::echoes(&mesh.place("beta"), mesh.listener("app", "beta"), 200, 64 * 1024)
 }
 
 fn gibibyte(way: Way) -> Result<()> {

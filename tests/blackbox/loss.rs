@@ -24,7 +24,7 @@ const CONCLUDED: Duration = Duration::from_secs(60);
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = tests![in_namespaces: a_lane_reset_in_mid_stream_is_a_reset_at_both_applications];
-    for transport in ["tls", "quic"] {
+    for transport in Mesh::WAYS {
         tests.push(Test::in_namespaces(
             format!("a_link_cut_in_mid_stream_is_a_reset_at_both_applications_over_{transport}"),
             move || cut(transport),
@@ -129,7 +129,7 @@ fn killed_agent(transport: &str, killed: &str) -> Result<()> {
     let (quiet_client, quiet_served) = mesh.joined(&server)?;
     round_trip(&quiet_client, &quiet_served, b"all is read", SOON)?;
     let agent = if killed == "alpha" { &mut alpha } else { &mut beta };
-    let bound = if transport == "tls" { AT_ONCE } else { CONCLUDED };
+    let bound = if transport == "quic" { CONCLUDED } else { AT_ONCE };
     both_reset(&client, &served, bound, || agent.kill())?;
     for (name, end) in [("client", &quiet_client), ("server", &quiet_served)] {
         let how = ending(end, bound)?;

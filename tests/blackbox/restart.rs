@@ -17,7 +17,7 @@ const ROUNDS: u32 = 6;
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    for transport in ["tls", "quic"] {
+    for transport in Mesh::WAYS {
         for killed in ["alpha", "beta"] {
             tests.push(Test::new(
                 format!("new_connections_work_soon_after_{killed}_was_killed_and_nothing_leaks_over_{transport}"),

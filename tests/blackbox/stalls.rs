@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(4);
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    for transport in ["tls", "quic"] {
+    for transport in Mesh::WAYS {
         tests
             .push(Test::new(format!("a_reader_that_stops_and_reads_on_gets_every_byte_over_{transport}"), move || {
                 stall(transport)

@@ -64,8 +64,12 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// `auto`, `tls` or `quic`.
+    /// `auto`, `tls`, `quic`, or [`REFERENCE`](Mesh::REFERENCE).
     pub fn transport(mut self, transport: &str) -> Self {
+        if transport == Mesh::REFERENCE {
+            self.agent_lines.insert_str(0, "record_layer = \"rustls\"\n");
+        }
+        let transport = if transport == Mesh::REFERENCE { "tls" } else { transport };
         transport.clone_into(&mut self.transport);
         self
     }
@@ -167,6 +171,11 @@ pub struct Mesh {
 }
 
 impl Mesh {
+    /// Lanes whose records rustls makes.
+    pub const REFERENCE: &str = "rustls";
+    /// Every way that bytes can go: over lanes, over QUIC, and over lanes as the reference makes them.
+    pub const WAYS: [&str; 3] = ["tls", "quic", Self::REFERENCE];
+
     /// A mesh of these nodes, on loopback, with `transport = "auto"`, until told otherwise.
     pub fn builder(nodes: &[&str]) -> Builder {
         Builder {

@@ -8,6 +8,7 @@ use mesh_config::document::{Item, Problems, Table};
 use mesh_config::{Fault, NodeName, parse_listener, quote};
 
 use super::{AgentFile, Limits, Log, LogFormat, LogLevel};
+use crate::vocabulary::RecordLayer;
 
 /// A shorter wait than this fails on healthy networks.
 const LEAST: Duration = Duration::from_millis(100);
@@ -45,6 +46,8 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
             .error(&metrics.span, format!("metrics cannot be at {}: peers are listened for at {taken}", metrics.value))
             .hint("give metrics another port");
     }
+    let layers = [("adit", RecordLayer::Adit), ("rustls", RecordLayer::Rustls)];
+    let record_layer = root.choice("record_layer", &layers, problems);
     let log = root.table("log", problems).map_or(Log::default(), |table| read_log(table, problems));
     let limits = root.table("limits", problems).map_or(Limits::default(), |table| read_limits(table, problems));
     root.finish(problems);
@@ -53,6 +56,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
         listen,
         admin_socket: admin_socket.map(|path| path.value),
         metrics: metrics.map(|address| address.value),
+        record_layer: record_layer.map(|layer| layer.value).unwrap_or_default(),
         log,
         limits,
     })

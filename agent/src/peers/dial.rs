@@ -55,7 +55,7 @@ impl Control {
 
 impl From<Secure> for Control {
     fn from(secure: Secure) -> Self {
-        Self { stream: Box::new(secure.tls), peer: secure.peer, hello: secure.hello, address: secure.address }
+        Self { stream: Box::new(secure.wire), peer: secure.peer, hello: secure.hello, address: secure.address }
     }
 }
 
@@ -168,7 +168,7 @@ async fn secure(
         };
         let (tcp, _) = connect::connect(&addresses, until, host.limits.keepalive).await?;
         let deadline = Instant::now() + host.limits.handshake;
-        secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), deadline).await
+        secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), host.record_layer, deadline).await
     };
     let result = attempt.await;
     match &result {

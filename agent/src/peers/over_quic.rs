@@ -1,5 +1,6 @@
 //! A stream over QUIC, as its opener has it: what the peer refuses because it retires is kept, to be said again elsewhere.
 
+use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll, ready};
 
 use tokio::time::timeout;
@@ -79,19 +80,22 @@ impl Carrier for OverQuic {
         self.stream.poll_slot(cx)
     }
 
-    fn slot(&mut self) -> &mut [u8] {
-        self.stream.slot()
-    }
-
-    fn commit(&mut self, len: usize) {
-        if let Some((_, bytes, _)) = &mut self.said {
-            bytes.extend_from_slice(&self.stream.slot()[..len]);
-            self.taken += len;
-            if bytes.len() > MOST_SAID {
-                self.said = None;
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Result<Poll<io::Result<usize>>, Broken> {
+        let read = read(&mut [IoSliceMut::new(self.stream.slot())]);
+        if let Poll::Ready(Ok(len)) = read {
+            if let Some((_, bytes, _)) = &mut self.said {
+                bytes.extend_from_slice(&self.stream.slot()[..len]);
+                self.taken += len;
+                if bytes.len() > MOST_SAID {
+                    self.said = None;
+                }
             }
+            self.stream.commit(len);
         }
-        self.stream.commit(len);
+        Ok(read)
     }
 
     fn finish(&mut self) {
@@ -200,8 +204,11 @@ mod tests {
         let quic = Quic::new(a, Incarnation(2));
         let mut stream = quic.clone().open((request(), Vec::new(), false)).await.unwrap();
         poll_fn(|cx| stream.poll_slot(cx)).await.unwrap();
-        stream.slot()[..5].copy_from_slice(b"early");
-        stream.commit(5);
+        let said = stream.fill(|slots| {
+            slots[0][..5].copy_from_slice(b"early");
+            Poll::Ready(Ok(5))
+        });
+        assert!(said.unwrap().is_ready());
         stream.finish();
         flushed(&mut stream).await;
         refuse(&b, Reason::Draining).await;

@@ -1,5 +1,6 @@
 //! An application stream to a peer, whichever way it runs.
 
+use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll};
 
 use super::over_quic::{OverQuic, Replay};
@@ -67,17 +68,13 @@ impl Carrier for Stream {
         }
     }
 
-    fn slot(&mut self) -> &mut [u8] {
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Result<Poll<io::Result<usize>>, Broken> {
         match self {
-            Self::Lane(lease) => lease.link.slot(),
-            Self::Quic(over) => over.slot(),
-        }
-    }
-
-    fn commit(&mut self, len: usize) {
-        match self {
-            Self::Lane(lease) => lease.link.commit(len),
-            Self::Quic(over) => over.commit(len),
+            Self::Lane(lease) => lease.link.fill(read),
+            Self::Quic(over) => over.fill(read),
         }
     }
 
@@ -120,6 +117,13 @@ impl Carrier for Stream {
         match self {
             Self::Lane(lease) => lease.link.consume(len),
             Self::Quic(over) => over.consume(len),
+        }
+    }
+
+    fn drain(&mut self, write: impl FnOnce(&[IoSlice<'_>]) -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Lane(lease) => lease.link.drain(write),
+            Self::Quic(over) => over.drain(write),
         }
     }
 

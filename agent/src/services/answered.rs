@@ -1,5 +1,6 @@
 //! Hears when a stream is answered while its bytes are moved.
 
+use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll};
 
 use crate::peers::stream::Stream;
@@ -46,12 +47,11 @@ impl<C: Asked, H: FnOnce(bool)> Carrier for Answered<'_, C, H> {
         self.stream.poll_slot(cx)
     }
 
-    fn slot(&mut self) -> &mut [u8] {
-        self.stream.slot()
-    }
-
-    fn commit(&mut self, len: usize) {
-        self.stream.commit(len);
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Result<Poll<io::Result<usize>>, Broken> {
+        self.stream.fill(read)
     }
 
     fn finish(&mut self) {
@@ -80,6 +80,10 @@ impl<C: Asked, H: FnOnce(bool)> Carrier for Answered<'_, C, H> {
 
     fn consume(&mut self, len: usize) {
         self.stream.consume(len);
+    }
+
+    fn drain(&mut self, write: impl FnOnce(&[IoSlice<'_>]) -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.stream.drain(write)
     }
 
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
@@ -113,10 +117,12 @@ mod tests {
         fn poll_slot(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
             Poll::Pending
         }
-        fn slot(&mut self) -> &mut [u8] {
-            &mut []
+        fn fill(
+            &mut self,
+            read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+        ) -> Result<Poll<io::Result<usize>>, Broken> {
+            Ok(read(&mut []))
         }
-        fn commit(&mut self, _: usize) {}
         fn finish(&mut self) {}
         fn reset(&mut self, _: Reason) {}
         fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {

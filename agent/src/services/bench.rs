@@ -4,6 +4,7 @@
 //! opener resets the stream; `Echo` gives back what it gets.
 
 use std::future::poll_fn;
+use std::io::{IoSliceMut, Read as _};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use tokio::time::Instant;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
 use crate::transport::message::Bench;
+
+/// What is sent to be counted.
+const FILLING: u8 = 0x5a;
 
 /// Why a measuring stream ended early.
 #[derive(Debug, thiserror::Error)]
@@ -152,9 +156,12 @@ async fn fill_or_receive<C: Carrier>(stream: &mut C) -> Result<Option<Received>,
         }
         match stream.poll_slot(cx) {
             Poll::Ready(Ok(())) => {
-                let len = stream.slot().len();
-                stream.commit(len);
-                Poll::Ready(Ok(None))
+                let all = |slots: &mut [IoSliceMut<'_>]| {
+                    // What was in them before is nobody's business.
+                    slots.iter_mut().for_each(|slot| slot.fill(FILLING));
+                    Poll::Ready(Ok(slots.iter().map(|slot| slot.len()).sum()))
+                };
+                Poll::Ready(stream.fill(all).map(|_| None))
             }
             Poll::Ready(Err(broken)) => Poll::Ready(Err(broken)),
             Poll::Pending => Poll::Pending,
@@ -184,11 +191,15 @@ pub async fn receive<C: Carrier>(stream: &mut C) -> Result<Received, Broken> {
 pub async fn send<C: Carrier>(stream: &mut C, mut bytes: &[u8]) -> Result<(), Broken> {
     while !bytes.is_empty() {
         poll_fn(|cx| stream.poll_slot(cx)).await?;
-        let slot = stream.slot();
-        let len = slot.len().min(bytes.len());
-        slot[..len].copy_from_slice(&bytes[..len]);
-        bytes = &bytes[len..];
-        stream.commit(len);
+        let copy = |slots: &mut [IoSliceMut<'_>]| {
+            let mut copied = 0;
+            for slot in slots {
+                copied += bytes.read(slot)?;
+            }
+            Poll::Ready(Ok(copied))
+        };
+        // Copying waits for nothing and does not fail.
+        let _copied = stream.fill(copy)?;
     }
     flush(stream).await
 }

@@ -225,6 +225,15 @@ impl Parser {
         }
     }
 
+    /// Whether an input that begins with the byte `next` begins with DATA, or its header.
+    pub fn continues_with_data(&self, next: u8) -> bool {
+        match self.state {
+            State::Data { .. } => true,
+            State::Header => Kind::Data as u8 == if self.head_len > 0 { self.head[0] } else { next },
+            _ => false,
+        }
+    }
+
     /// Whether the last byte read was the last of a frame (or none was read).
     pub fn at_border(&self) -> bool {
         self.state == State::Header && self.head_len == 0

@@ -47,3 +47,4 @@ pub mod resolve;
 pub mod secure;
 pub mod socket;
 pub mod tcp_info;
+pub mod wire;

@@ -11,17 +11,24 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::failure::{Failure, Layer};
 use super::frame::{HEADER, Kind};
+use super::handshake::Handshake;
 use super::hello::{Greeting, HelloError, PeerHello};
 use super::message::{Hello, WallTime};
+use super::record::Limits;
 use super::socket::Socket;
+use super::wire::Wire;
 use crate::clock::Clock;
 use crate::identity::{Rejection, TlsContext, Verdict, VerifiedPeer};
+use crate::vocabulary::RecordLayer;
+
+/// What is read at once of a peer's part of the handshake.
+const FLIGHT: usize = 4096;
 
 /// A TLS connection whose peer is proven and has said HELLO.
 #[derive(Debug)]
 pub struct Secure {
     /// Reads and writes plaintext.
-    pub tls: TlsStream<Socket>,
+    pub wire: Wire,
     /// Who is at the other end.
     pub peer: VerifiedPeer,
     /// What it said of itself.
@@ -54,6 +61,7 @@ pub async fn dial(
     alpn: &[u8],
     tcp: TcpStream,
     mine: Hello,
+    layer: RecordLayer,
     deadline: Instant,
 ) -> Result<Secure, Failure> {
     let started = Instant::now();
@@ -61,19 +69,21 @@ pub async fn dial(
     let work = async {
         let (config, name, verdict) =
             context.dial(peer, alpn).map_err(|e| Failure::new(Layer::Tls, format!("this agent's own TLS: {e}")))?;
-        let mut tls = TlsConnector::from(config)
-            .connect(name, Socket::new(tcp))
-            .await
-            .map_err(|e| explain_dial(&e, &verdict, context))?;
-        if tls.get_ref().1.alpn_protocol() != Some(alpn) {
+        let socket = Socket::new(tcp);
+        let connected = match layer {
+            RecordLayer::Adit => over_records(Handshake::client(&config, name), socket).await,
+            RecordLayer::Rustls => TlsConnector::from(config).connect(name, socket).await.map(over_rustls),
+        };
+        let (mut wire, chosen) = connected.map_err(|e| explain_dial(&e, &verdict, context))?;
+        if chosen.as_deref() != Some(alpn) {
             return Err(Failure::new(Layer::Hello, "the peer does not speak this agent's protocol"));
         }
         let proven = verdict.peer().cloned().ok_or_else(|| Failure::new(Layer::Identity, "nobody was proven"))?;
-        let hello = greet(&mut tls, mine, true, context.clock(), None).await.map_err(|error| match error {
+        let hello = greet(&mut wire, mine, true, context.clock(), None).await.map_err(|error| match error {
             GreetError::Io(e) => explain_dial(&e, &verdict, context),
             GreetError::Hello(e) => hello_failure(&e),
         })?;
-        Ok(Secure { tls: tls.into(), peer: proven, hello, address, alpn: alpn.to_vec(), took: started.elapsed() })
+        Ok(Secure { wire, peer: proven, hello, address, alpn: alpn.to_vec(), took: started.elapsed() })
     };
     match timeout_at(deadline, work).await {
         Ok(result) => result.map_err(|f| f.at(address)),
@@ -94,6 +104,7 @@ pub async fn accept(
     alpns: &[&[u8]],
     tcp: TcpStream,
     mine: Hello,
+    layer: RecordLayer,
     deadline: Instant,
 ) -> Result<Secure, Refused> {
     let started = Instant::now();
@@ -102,10 +113,14 @@ pub async fn accept(
         let (config, verdict) = context
             .accept(alpns)
             .map_err(|e| Refused::Failed("internal", Failure::new(Layer::Tls, format!("this agent's own TLS: {e}"))))?;
-        let mut tls =
-            TlsAcceptor::from(config).accept(Socket::new(tcp)).await.map_err(|e| explain_accept(&e, &verdict))?;
-        let alpn = match tls.get_ref().1.alpn_protocol() {
-            Some(alpn) => alpn.to_vec(),
+        let socket = Socket::new(tcp);
+        let accepted = match layer {
+            RecordLayer::Adit => over_records(Handshake::server(&config), socket).await,
+            RecordLayer::Rustls => TlsAcceptor::from(config).accept(socket).await.map(over_rustls),
+        };
+        let (mut wire, chosen) = accepted.map_err(|e| explain_accept(&e, &verdict))?;
+        let alpn = match chosen {
+            Some(alpn) => alpn,
             None => {
                 return Err(Refused::Failed(
                     "no_protocol",
@@ -119,13 +134,13 @@ pub async fn accept(
         // The handshake's last flight came one round trip after this side's first.
         let round_trip = started.elapsed();
         let hello =
-            greet(&mut tls, mine, false, context.clock(), Some(round_trip)).await.map_err(|error| match error {
+            greet(&mut wire, mine, false, context.clock(), Some(round_trip)).await.map_err(|error| match error {
                 GreetError::Io(e) => {
                     Refused::Failed("lost", Failure::new(Layer::Hello, format!("lost before HELLO: {e}")))
                 }
                 GreetError::Hello(e) => Refused::Failed("hello", hello_failure(&e)),
             })?;
-        Ok(Secure { tls: tls.into(), peer: proven, hello, address, alpn, took: started.elapsed() })
+        Ok(Secure { wire, peer: proven, hello, address, alpn, took: started.elapsed() })
     };
     match timeout_at(deadline, work).await {
         Ok(result) => result,
@@ -134,6 +149,49 @@ pub async fn accept(
             Failure::new(Layer::Silent, format!("no handshake within {:.0?}", started.elapsed())).at(address),
         )),
     }
+}
+
+/// Makes the handshake and hands its secrets over to the record layer. Errors are as those of tokio-rustls.
+async fn over_records(
+    handshake: Result<Handshake, rustls::Error>,
+    socket: Socket,
+) -> std::io::Result<(Wire, Option<Vec<u8>>)> {
+    use std::io::{Error, ErrorKind};
+    let broken = |error: rustls::Error| Error::new(ErrorKind::InvalidData, error);
+    let mut handshake = Box::new(handshake.map_err(broken)?);
+    let mut socket = socket;
+    let (mut out, mut buffer, mut rest) = (Vec::new(), vec![0; FLIGHT], 0..0);
+    loop {
+        if handshake.poll_output(&mut out) {
+            socket.write_all(&out).await?;
+            out.clear();
+        }
+        if handshake.is_done() {
+            break;
+        }
+        let len = socket.read(&mut buffer).await?;
+        if len == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        match handshake.handle_input(&buffer[..len]) {
+            Ok(taken) => rest = taken..len,
+            Err(error) => {
+                if handshake.poll_output(&mut out) {
+                    // Who cannot be told finds out by the end of the connection.
+                    socket.write_all(&out).await.ok();
+                }
+                return Err(broken(error));
+            }
+        }
+    }
+    let established = handshake.finish(Limits::default()).map_err(broken)?;
+    Ok((Wire::new(socket, established.records, &buffer[rest]), established.alpn))
+}
+
+fn over_rustls(stream: impl Into<TlsStream<Socket>>) -> (Wire, Option<Vec<u8>>) {
+    let stream = stream.into();
+    let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    (Wire::of_rustls(stream), alpn)
 }
 
 /// Why HELLO did not come about.

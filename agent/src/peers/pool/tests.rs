@@ -16,6 +16,7 @@ use crate::transport::message::{
     Capabilities, Features, Hello, LaneRole, Open, Purpose, TraceId, VersionRange, WallTime,
 };
 use crate::transport::secure;
+use crate::vocabulary::RecordLayer;
 
 const BOUND: Duration = Duration::from_secs(20);
 const RUN: Incarnation = Incarnation(7);
@@ -65,8 +66,9 @@ impl Net {
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         let deadline = tokio::time::Instant::now() + BOUND;
-        let near = secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello(Incarnation(1)), deadline);
-        let far = secure::accept(&self.beta, &[ALPN_LANE], accepted, hello(run), deadline);
+        let near =
+            secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello(Incarnation(1)), RecordLayer::Adit, deadline);
+        let far = secure::accept(&self.beta, &[ALPN_LANE], accepted, hello(run), RecordLayer::Adit, deadline);
         let (near, far) = tokio::join!(near, far);
         (Box::new(Link::new(near.unwrap(), End::Opener).0), Link::new(far.unwrap(), End::Responder).0)
     }

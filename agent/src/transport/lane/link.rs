@@ -3,35 +3,33 @@
 //! Frames are gathered behind one another in a buffer of a few records and written together; what was received is parsed
 //! where TLS put it, and DATA is handed to the application from there.
 
-mod buffers;
 mod carrier;
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsStream;
 
-use self::buffers::{CHUNK, Inbound, Outbound};
 use super::machine::{End, Event, Lane, Verdict};
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
-use crate::transport::frame::Parser;
+use crate::transport::frame::{HEADER, Parser};
 use crate::transport::hello::PeerHello;
 use crate::transport::message::{Detail, Incarnation, Open, Opened, Refused};
 use crate::transport::secure::Secure;
-use crate::transport::socket::Socket;
+use crate::transport::wire::{Lost, Wire};
 
-/// The peer has closed the connection in order.
-const CLOSED: &str = "the peer closed the lane";
+/// DATA that is said again comes in frames of which a record holds four.
+const EARLY_FRAME: usize = 4 * 1024 - HEADER;
 /// How long an orderly end may take to be written.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -50,12 +48,13 @@ enum Signal {
 
 /// One end of a lane and its connection.
 pub struct Link {
-    tls: TlsStream<Socket>,
+    wire: Wire,
     machine: Lane,
     parser: Parser,
-    inbound: Inbound,
-    outbound: Outbound,
-    slot: usize,
+    /// Where the DATA for the application is that was received and not taken.
+    pieces: VecDeque<Range<usize>>,
+    /// How the connection ended, behind those pieces.
+    late: Option<Lost>,
     slot_waits: bool,
     peer: VerifiedPeer,
     incarnation: Incarnation,
@@ -65,20 +64,20 @@ pub struct Link {
     replay: Option<Replay>,
     moved: bool,
     broken: Option<String>,
+    closed: bool,
     watch: Option<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
 }
 
 impl Link {
     /// The lane on a connection whose peer has said HELLO. `end`: whether this side opens streams or serves them.
     pub fn new(secure: Secure, end: End) -> (Self, PeerHello) {
-        let Secure { tls, peer, hello, address, .. } = secure;
+        let Secure { wire, peer, hello, address, .. } = secure;
         let link = Self {
-            tls,
+            wire,
             machine: Lane::new(end),
             parser: Parser::new(),
-            inbound: Inbound::default(),
-            outbound: Outbound::default(),
-            slot: 0,
+            pieces: VecDeque::new(),
+            late: None,
             slot_waits: false,
             peer,
             incarnation: hello.incarnation,
@@ -88,6 +87,7 @@ impl Link {
             replay: None,
             moved: false,
             broken: None,
+            closed: false,
             watch: None,
         };
         (link, hello)
@@ -105,7 +105,7 @@ impl Link {
 
     /// Lets somebody judge the connection without keeping it.
     pub fn watched(&self) -> Weak<TcpStream> {
-        self.tls.get_ref().0.watched()
+        self.wire.socket().watched()
     }
 
     /// The peer's address.
@@ -135,11 +135,14 @@ impl Link {
     /// If the lane is not idle or retires.
     pub fn reopen(&mut self, (open, bytes, fin): (Open, Vec<u8>, bool)) -> Result<(), Broken> {
         self.open(open)?;
-        for chunk in bytes.chunks(CHUNK) {
-            self.transfer();
-            self.slot = chunk.len();
-            self.slot()[..chunk.len()].copy_from_slice(chunk);
-            self.commit(chunk.len());
+        for chunk in bytes.chunks(EARLY_FRAME) {
+            self.transfer()?;
+            let header = self.machine.data(chunk.len()).map_err(|e| Broken(e.to_string()))?;
+            let frame = [&header, chunk].concat();
+            self.wire.push(&frame).map_err(|lost| self.lost(lost))?;
+        }
+        if let Some(replay) = &mut self.replay {
+            replay.bytes = bytes;
         }
         if fin {
             self.finish();
@@ -178,7 +181,7 @@ impl Link {
                 }
                 Ok(Signal::Event(_)) => {}
                 Ok(Signal::Data) => return Err(self.fail("data outside a stream".to_owned())),
-                Err(_) if self.closed_in_order() => return Ok(None),
+                Err(_) if self.closed => return Ok(None),
                 Err(broken) => return Err(broken),
             }
         }
@@ -235,8 +238,7 @@ impl Link {
             };
             match signal {
                 Ok(Ok(Signal::Data)) => {
-                    let len = self.inbound.data;
-                    self.consume(len);
+                    self.pieces.clear();
                 }
                 Ok(Ok(Signal::Event(_))) => {}
                 Ok(Err(_)) => return false,
@@ -254,7 +256,7 @@ impl Link {
     pub async fn close(mut self) {
         let orderly = async {
             poll_fn(|cx| self.poll_flush(cx)).await.ok();
-            self.tls.shutdown().await.ok();
+            poll_fn(|cx| self.wire.poll_close(cx)).await.ok();
         };
         // A peer that takes nothing is not waited for.
         timeout(CLOSE, orderly).await.ok();
@@ -262,7 +264,7 @@ impl Link {
 
     /// Cuts the connection: the peer sees a RST.
     pub fn abort(&mut self) {
-        self.tls.get_ref().0.abort_on_drop();
+        self.wire.socket().abort_on_drop();
         if self.broken.is_none() {
             self.broken = Some("aborted".to_owned());
         }
@@ -294,20 +296,10 @@ impl Link {
         (self.moved, self.slot_waits) = (false, false);
     }
 
-    /// Gives buffers back while nothing moves.
+    /// Keeps nothing that an idle lane does not need.
     fn rest(&mut self) {
-        if self.outbound.head == self.outbound.tail {
-            self.outbound = Outbound::default();
-        }
-        if self.inbound.start == self.inbound.end {
-            self.inbound = Inbound::default();
-        }
         self.watch = None;
         self.replay = None;
-    }
-
-    fn closed_in_order(&self) -> bool {
-        self.broken.as_deref() == Some(CLOSED)
     }
 
     fn fail(&mut self, why: String) -> Broken {
@@ -317,8 +309,13 @@ impl Link {
         Broken(why)
     }
 
+    fn lost(&mut self, lost: Lost) -> Broken {
+        self.closed = matches!(lost, Lost::Closed);
+        self.fail(lost.to_string())
+    }
+
     fn violation(&mut self, why: &dyn std::fmt::Display) -> Broken {
-        self.tls.get_ref().0.abort_on_drop();
+        self.wire.socket().abort_on_drop();
         self.fail(format!("the peer broke the protocol: {why}"))
     }
 }

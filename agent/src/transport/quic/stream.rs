@@ -1,6 +1,7 @@
 //! One application stream on a QUIC connection.
 
 use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -229,22 +230,16 @@ impl QuicStream {
     }
 }
 
-impl Carrier for QuicStream {
-    fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.pump(cx)?;
-        self.check_late_cut()?;
-        let answered = self.opener || matches!(self.answer, Answer::Opened(_));
-        let takes = answered && !self.fin_sent && !self.send_over && self.allowance > 0 && self.queued < QUEUE;
-        if takes { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    fn slot(&mut self) -> &mut [u8] {
+impl QuicStream {
+    /// Where the next application bytes go.
+    pub(crate) fn slot(&mut self) -> &mut [u8] {
         let len = usize::try_from(self.allowance).unwrap_or(MAX_DATA).min(MAX_DATA);
         self.slot.resize(HEADER + len, 0);
         &mut self.slot[HEADER..]
     }
 
-    fn commit(&mut self, len: usize) {
+    /// The first `len` bytes of the slot are to be sent.
+    pub(crate) fn commit(&mut self, len: usize) {
         if len == 0 || self.send_over || self.fin_sent {
             return;
         }
@@ -260,6 +255,27 @@ impl Carrier for QuicStream {
         self.allowance -= len as u64;
         self.last_sent = Instant::now();
         self.enqueue(bytes);
+    }
+}
+
+impl Carrier for QuicStream {
+    fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.pump(cx)?;
+        self.check_late_cut()?;
+        let answered = self.opener || matches!(self.answer, Answer::Opened(_));
+        let takes = answered && !self.fin_sent && !self.send_over && self.allowance > 0 && self.queued < QUEUE;
+        if takes { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Result<Poll<io::Result<usize>>, Broken> {
+        let read = read(&mut [IoSliceMut::new(self.slot())]);
+        if let Poll::Ready(Ok(len)) = read {
+            self.commit(len);
+        }
+        Ok(read)
     }
 
     fn finish(&mut self) {

@@ -55,6 +55,12 @@ impl Sealer {
         self.keys.used() >= self.update_after
     }
 
+    /// Whether it has been used for `more` records beyond that.
+    #[inline]
+    pub(super) fn overdue(&self, more: u64) -> bool {
+        self.keys.used() >= self.update_after.saturating_add(more)
+    }
+
     /// Goes on with new keys. The peer must have been told by a KeyUpdate under the old ones.
     ///
     /// # Errors

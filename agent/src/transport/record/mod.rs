@@ -19,8 +19,8 @@
 //!
 //! # Use
 //!
-//! Sending: before each data record, everything that [`Records::poll_control`] has goes out; [`Records::seal`] refuses
-//! otherwise. Records must be sent in the order in which they were sealed. Receiving: [`Records::parse`] says how long the
+//! Sending: before a data record is begun, everything that [`Records::poll_control`] has goes out; records that were begun may
+//! be sealed before it, but [`Records::seal`] soon refuses. Records must be sent in the order in which they were sealed. Receiving: [`Records::parse`] says how long the
 //! record at the head of a buffer is; once it is whole, [`Records::open`] takes exactly it. After every `open`, and after an
 //! error, `poll_control` may have something to send. The first error of the receiving direction ends both.
 //!

@@ -10,6 +10,9 @@ use super::keys::{KeyError, Secret, Suite};
 use super::message::{KeyUpdate, Messages};
 use super::{ContentType, HEADER, MAX_CONTROL};
 
+/// How many data records more are sealed when the sending keys should have been changed.
+const OVERDUE: u64 = 16;
+
 /// Which end of the handshake this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -223,12 +226,14 @@ impl Records {
 
     /// Seals `record[HEADER..][..content]` in place as data and says how long the record is.
     ///
+    /// A record that was begun may still be sealed when a control record has become due, but not [many](OVERDUE) more.
+    ///
     /// # Errors
     /// [`SealError`]. Nothing was sealed. After [`SealError::ControlFirst`] it works once
     /// [`poll_control`](Records::poll_control) was asked.
     #[inline]
     pub fn seal(&mut self, record: &mut [u8], content: usize) -> Result<usize, SealError> {
-        if self.has_control() || self.sending != Sending::Open {
+        if self.sealer.overdue(OVERDUE) || self.sending != Sending::Open {
             return Err(self.why_not());
         }
         match self.sealer.seal(record, content, ContentType::ApplicationData) {

@@ -1,28 +1,32 @@
-//! A lane as the carrier of an application's stream: what is read is parsed where TLS put it, what is sent is gathered.
+//! A lane as the carrier of an application's stream: what is received is parsed where it was decrypted, and application bytes
+//! go right into the records that leave.
 
-use std::io;
-use std::pin::Pin;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-use super::buffers::{CHUNK, INBOUND, OUTBOUND, Outbound, WORTHWHILE};
-use super::{CLOSED, Link, Signal};
+use super::{Link, Signal};
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
-use crate::transport::frame::{HEADER, Item};
+use crate::transport::frame::Item;
 use crate::transport::lane::machine::{Event, MAX_QUEUED, Piece};
 use crate::transport::message::{Detail, Frame, Refused};
+use crate::transport::wire::Lost;
+
+/// The most pieces of DATA that are handed to the application at once.
+const MOST_PIECES: usize = 8;
 
 impl Link {
     /// Reads on to the next thing that matters to somebody.
     pub(super) fn poll_signal(&mut self, cx: &mut Context<'_>) -> Poll<Result<Signal, Broken>> {
         loop {
-            if self.inbound.data > 0 {
+            if !self.pieces.is_empty() {
                 return Poll::Ready(Ok(Signal::Data));
             }
             if let Some(why) = &self.broken {
                 return Poll::Ready(Err(Broken(why.clone())));
+            }
+            if let Some(lost) = self.late.take() {
+                return Poll::Ready(Err(self.lost(lost)));
             }
             match self.parse() {
                 Ok(Some(signal)) => return Poll::Ready(Ok(signal)),
@@ -35,27 +39,40 @@ impl Link {
             {
                 return Poll::Ready(Err(broken));
             }
-            if self.inbound.buffer.is_empty() {
-                self.inbound.buffer = vec![0; INBOUND];
-            }
-            let mut buffer = ReadBuf::new(&mut self.inbound.buffer);
-            let read = ready!(Pin::new(&mut self.tls).poll_read(cx, &mut buffer));
-            let len = buffer.filled().len();
-            match read {
-                Ok(()) if len > 0 => (self.inbound.start, self.inbound.end) = (0, len),
-                Ok(()) => return Poll::Ready(Err(self.fail(CLOSED.to_owned()))),
-                Err(error) => {
-                    let why = lost_text(&error);
-                    return Poll::Ready(Err(self.fail(why)));
-                }
+            if let Err(lost) = ready!(self.wire.poll_plain(cx)) {
+                return Poll::Ready(Err(self.lost(lost)));
             }
         }
     }
 
-    /// The next thing in what was received, if there is a whole one.
+    /// The next thing in what was received, if there is a whole one: an event, or as many pieces of DATA as are here in a row.
     fn parse(&mut self) -> Result<Option<Signal>, Broken> {
-        while self.inbound.start < self.inbound.end {
-            let mut rest = &self.inbound.buffer[self.inbound.start..self.inbound.end];
+        loop {
+            if let Some(event) = self.parse_record()? {
+                return Ok(Some(event));
+            }
+            if !self.wire.plain().is_empty() || self.pieces.len() >= MOST_PIECES {
+                return Ok(Some(Signal::Data));
+            }
+            match self.wire.open_next() {
+                Ok(true) => {}
+                Ok(false) => return Ok((!self.pieces.is_empty()).then_some(Signal::Data)),
+                Err(lost) if !self.pieces.is_empty() => {
+                    self.late = Some(lost);
+                    return Ok(Some(Signal::Data));
+                }
+                Err(lost) => return Err(self.lost(lost)),
+            }
+        }
+    }
+
+    /// Parses what was decrypted last: to its end, to an event, or to what has to wait until the pieces before it were taken.
+    fn parse_record(&mut self) -> Result<Option<Signal>, Broken> {
+        while let [next, ..] = *self.wire.plain() {
+            if !self.pieces.is_empty() && !self.parser.continues_with_data(next) {
+                return Ok(None);
+            }
+            let mut rest = self.wire.plain();
             let before = rest.len();
             let found = match self.parser.next(&mut rest) {
                 Ok(Some(Item::Data(piece))) => Ok(Some(Err(piece.len()))),
@@ -66,24 +83,23 @@ impl Link {
             let used = before - rest.len();
             match found {
                 Ok(Some(Err(len))) => match self.machine.handle_data(len) {
+                    // The parser has taken the header, in this call or an earlier one, and this piece right behind it.
                     Ok(Piece::Deliver) => {
-                        // The parser has taken exactly the header, in this call or an earlier one, and this piece.
-                        self.inbound.start += used - len;
-                        self.inbound.data = len;
-                        return Ok(Some(Signal::Data));
+                        let piece = self.wire.advance(used, len);
+                        self.pieces.push_back(piece);
                     }
-                    Ok(Piece::Discard) => self.inbound.start += used,
+                    Ok(Piece::Discard) => drop(self.wire.advance(used, 0)),
                     Err(error) => return Err(self.violation(&error)),
                 },
                 Ok(Some(Ok(frame))) => {
-                    self.inbound.start += used;
+                    self.wire.advance(used, 0);
                     match self.machine.handle(frame) {
                         Ok(Some(event)) => return Ok(Some(Signal::Event(event))),
                         Ok(None) => {}
                         Err(error) => return Err(self.violation(&error)),
                     }
                 }
-                Ok(None) => self.inbound.start += used,
+                Ok(None) => drop(self.wire.advance(used, 0)),
                 Err(error) => return Err(self.violation(&error)),
             }
         }
@@ -91,39 +107,17 @@ impl Link {
     }
 
     /// Moves what the machine has to say behind what is queued, as far as there is room.
-    pub(super) fn transfer(&mut self) {
-        if self.machine.has_to_transmit() {
-            self.outbound.compact();
-            if self.outbound.room() >= MAX_QUEUED {
-                let mut frames = Vec::new();
-                self.machine.poll_transmit(&mut frames);
-                self.outbound.push(&frames);
-            }
+    pub(super) fn transfer(&mut self) -> Result<(), Broken> {
+        if self.machine.has_to_transmit() && self.wire.has_room(MAX_QUEUED) {
+            let mut frames = Vec::new();
+            self.machine.poll_transmit(&mut frames);
+            self.wire.push(&frames).map_err(|lost| self.lost(lost))?;
         }
+        Ok(())
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let Outbound { buffer, head, tail } = &mut self.outbound;
-        while *head < *tail {
-            match ready!(Pin::new(&mut self.tls).poll_write(cx, &buffer[*head..*tail])) {
-                Ok(len) => *head += len,
-                Err(error) => {
-                    let why = lost_text(&error);
-                    return Poll::Ready(Err(self.fail(why)));
-                }
-            }
-        }
-        (*head, *tail) = (0, 0);
-        Poll::Ready(Ok(()))
-    }
-}
-
-fn lost_text(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the peer closed the lane without close_notify".to_owned(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the lane was reset".to_owned(),
-        io::ErrorKind::TimedOut => "the peer no longer answers".to_owned(),
-        _ => error.to_string(),
+        self.wire.poll_write(cx).map_err(|lost| self.lost(lost))
     }
 }
 
@@ -133,46 +127,34 @@ impl Carrier for Link {
             if let Some(why) = &self.broken {
                 return Poll::Ready(Err(Broken(why.clone())));
             }
-            self.transfer();
+            self.transfer()?;
             let allowed = self.machine.may_send_data();
             if allowed == 0 {
                 // Until OPENED comes, or the end of the stream: `poll_received` hears of both, and wakes for OPENED.
                 self.slot_waits = true;
                 return Poll::Pending;
             }
-            self.slot = allowed.min(CHUNK).min(self.outbound.room().saturating_sub(HEADER + MAX_QUEUED));
-            if !self.machine.has_to_transmit() && self.slot >= WORTHWHILE.min(allowed) {
-                return Poll::Ready(Ok(()));
+            if !self.machine.has_to_transmit() {
+                return self.wire.poll_room(cx, allowed).map_err(|lost| self.lost(lost));
             }
             ready!(self.poll_write(cx))?;
         }
     }
 
-    fn slot(&mut self) -> &mut [u8] {
-        let out = &mut self.outbound;
-        if out.buffer.is_empty() {
-            out.buffer = vec![0; OUTBOUND];
-        }
-        let start = out.tail + HEADER;
-        &mut out.buffer[start..start + self.slot]
-    }
-
-    fn commit(&mut self, len: usize) {
-        let out = &mut self.outbound;
-        match self.machine.data(len) {
-            Ok(header) => {
-                out.buffer[out.tail..out.tail + HEADER].copy_from_slice(&header);
-                if self.answer.is_none()
-                    && let Some(replay) = &mut self.replay
-                {
-                    replay.bytes.extend_from_slice(&out.buffer[out.tail + HEADER..out.tail + HEADER + len]);
-                }
-                out.tail += HEADER + len;
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Result<Poll<io::Result<usize>>, Broken> {
+        let Self { machine, wire, replay, answer, .. } = self;
+        let allowed = machine.may_send_data();
+        let mut kept = replay.as_mut().filter(|_| answer.is_none());
+        let header = |data: &[u8]| {
+            if let Some(replay) = &mut kept {
+                replay.bytes.extend_from_slice(data);
             }
-            Err(error) => {
-                self.fail(error.to_string());
-            }
-        }
+            machine.data(data.len()).map_err(|e| Lost::Broken(e.to_string()))
+        };
+        wire.fill(allowed, read, header).map_err(|lost| self.lost(lost))
     }
 
     fn finish(&mut self) {
@@ -195,17 +177,10 @@ impl Carrier for Link {
             return Poll::Ready(Err(Broken(why.clone())));
         }
         loop {
-            self.transfer();
+            self.transfer()?;
             ready!(self.poll_write(cx))?;
             if !self.machine.has_to_transmit() {
-                break;
-            }
-        }
-        match ready!(Pin::new(&mut self.tls).poll_flush(cx)) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(error) => {
-                let why = lost_text(&error);
-                Poll::Ready(Err(self.fail(why)))
+                return Poll::Ready(Ok(()));
             }
         }
     }
@@ -245,20 +220,37 @@ impl Carrier for Link {
     }
 
     fn chunk(&self) -> &[u8] {
-        &self.inbound.buffer[self.inbound.start..self.inbound.start + self.inbound.data]
+        self.pieces.front().map_or(&[], |piece| self.wire.bytes(piece.clone()))
     }
 
-    fn consume(&mut self, len: usize) {
-        self.inbound.start += len;
-        self.inbound.data -= len;
+    fn consume(&mut self, mut len: usize) {
+        while let Some(piece) = self.pieces.front_mut() {
+            let mine = len.min(piece.len());
+            piece.start += mine;
+            len -= mine;
+            if piece.start < piece.end {
+                break;
+            }
+            self.pieces.pop_front();
+        }
+    }
+
+    fn drain(&mut self, write: impl FnOnce(&[IoSlice<'_>]) -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let mut chunks: [IoSlice<'_>; MOST_PIECES] = std::array::from_fn(|_| IoSlice::new(&[]));
+        let used = self.pieces.len().min(MOST_PIECES);
+        for (chunk, piece) in chunks.iter_mut().zip(&self.pieces) {
+            *chunk = IoSlice::new(self.wire.bytes(piece.clone()));
+        }
+        let written = ready!(write(&chunks[..used]))?;
+        self.consume(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        let socket = &self.tls.get_ref().0;
+        let socket = self.wire.socket();
         let watch = self.watch.get_or_insert_with(|| Box::pin(socket.reset()));
         let error = ready!(watch.as_mut().poll(cx));
-        let why = lost_text(&error);
-        Poll::Ready(self.fail(why))
+        Poll::Ready(self.lost(error.into()))
     }
 
     fn moved(&self) -> bool {
