@@ -167,7 +167,7 @@ pub async fn splice<C: Carrier>(
             if let Poll::Ready(reason) = cut.as_mut().poll(cx) {
                 return Poll::Ready(End::Cut(reason));
             }
-            let mut moved = false;
+            let (mut moved, mut again) = (false, false);
             let mut watch_app = false;
 
             let mut turns = TURNS;
@@ -195,8 +195,7 @@ pub async fn splice<C: Carrier>(
                         moved = true;
                         turns -= 1;
                         if turns == 0 {
-                            // The other direction and other connections have their turn.
-                            cx.waker().wake_by_ref();
+                            again = true;
                             break;
                         }
                     }
@@ -215,7 +214,9 @@ pub async fn splice<C: Carrier>(
                 match carrier.poll_received(cx) {
                     Poll::Ready(Ok(Received::Data)) => {}
                     Poll::Ready(Ok(Received::Fin)) => {
-                        if let Err(error) = SockRef::from(app).shutdown(Shutdown::Write) {
+                        // Where nothing else is left, the end of the connection tells the application.
+                        let last = up == Half::Closed && flushed;
+                        if !last && let Err(error) = SockRef::from(app).shutdown(Shutdown::Write) {
                             return Poll::Ready(End::Application(error));
                         }
                         down = Half::Closed;
@@ -232,7 +233,7 @@ pub async fn splice<C: Carrier>(
                         moved = true;
                         turns -= 1;
                         if turns == 0 {
-                            cx.waker().wake_by_ref();
+                            again = true;
                             break;
                         }
                     }
@@ -262,6 +263,10 @@ pub async fn splice<C: Carrier>(
             }
             if watch_app && let Poll::Ready(error) = gone.as_mut().poll(cx) {
                 return Poll::Ready(End::Application(error));
+            }
+            if again {
+                // The other direction has had its turn, and other connections have theirs before this task goes on.
+                cx.waker().wake_by_ref();
             }
             timer.poll(cx, moved, up != down).map(End::Cut)
         })

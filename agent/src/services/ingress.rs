@@ -21,7 +21,7 @@ use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::End;
-use crate::transport::connect::{is_exhausted, reset_unless_in_order, tune};
+use crate::transport::connect::{is_exhausted, tune_listener};
 use crate::transport::message::{Open, Purpose, Refused, TraceId};
 use crate::vocabulary::{Direction, Role};
 
@@ -33,6 +33,7 @@ const WIND_UP: Duration = Duration::from_secs(2);
 
 /// Accepts applications of one service until the agent drains, then lets their connections end.
 pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, listener: TcpListener) {
+    tune_listener(&listener, host.limits.keepalive);
     let mut sessions = JoinSet::new();
     {
         let draining = host.reached(Phase::Draining);
@@ -62,8 +63,6 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
 
 /// One application's connection, from accept to end.
 async fn session(host: &Host, peers: &Peers, service: ServiceName, app: TcpStream, client: SocketAddr) {
-    tune(&app, host.limits.keepalive);
-    reset_unless_in_order(&app);
     let trace = new_trace();
     let opening = Opening {
         service: service.clone(),

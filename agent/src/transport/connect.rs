@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -23,7 +23,8 @@ pub async fn connect(
 ) -> Result<(TcpStream, SocketAddr), Failure> {
     race::first(addresses, deadline, move |address| async move {
         let stream = TcpStream::connect(address).await.map_err(|error| Failure::from_io(&error))?;
-        tune(&stream, keepalive);
+        // A host does not vanish from its own view.
+        tune(&stream, keepalive.filter(|_| !address.ip().is_loopback()));
         Ok((stream, address))
     })
     .await
@@ -35,12 +36,24 @@ pub async fn connect(
 /// There is no TCP_USER_TIMEOUT: Linux aborts by it even while the peer acknowledges zero-window probes, so a reader that
 /// pauses would lose its connection.
 pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) {
-    let result = stream.set_nodelay(true).and_then(|()| match keepalive {
-        Some(time) => SockRef::from(stream).set_tcp_keepalive(
-            &TcpKeepalive::new().with_time(time).with_interval((time / 6).max(Duration::from_secs(1))).with_retries(3),
-        ),
-        None => Ok(()),
-    });
+    note(set(SockRef::from(stream), keepalive));
+}
+
+/// Sets on a listener for applications what every connection that it accepts inherits (tcp(7), socket(7)), so that no accept has
+/// to: that of [`tune`], and of [`reset_unless_in_order`].
+pub fn tune_listener(listener: &TcpListener, keepalive: Option<Duration>) {
+    let socket = SockRef::from(listener);
+    note(socket.set_linger(Some(Duration::ZERO)).and_then(|()| set(socket, keepalive)));
+}
+
+fn set(socket: SockRef<'_>, keepalive: Option<Duration>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let Some(time) = keepalive else { return Ok(()) };
+    let interval = (time / 6).max(Duration::from_secs(1));
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3))
+}
+
+fn note(result: io::Result<()>) {
     if let Err(error) = result {
         tracing::debug!(%error, "socket options");
     }
@@ -49,16 +62,12 @@ pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) {
 /// Makes the end of an application's connection a RST, however it comes: by a fault, by a kill of this process. Only an orderly
 /// end [takes it back](in_order). Else the kernel would close it with FIN, and half a transfer would look whole.
 pub fn reset_unless_in_order(app: &TcpStream) {
-    if let Err(error) = app.set_zero_linger() {
-        tracing::debug!(%error, "socket options");
-    }
+    note(app.set_zero_linger());
 }
 
 /// The connection has ended in order: what is still under way to the application is delivered.
 pub fn in_order(app: &TcpStream) {
-    if let Err(error) = SockRef::from(app).set_linger(None) {
-        tracing::debug!(%error, "socket options");
-    }
+    note(SockRef::from(app).set_linger(None));
 }
 
 /// Whether an accept error means that this process or host has run out of something, so that accepting must pause.

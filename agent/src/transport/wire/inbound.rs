@@ -95,4 +95,10 @@ impl Inbound {
             (self.start, self.end) = (0, 0);
         }
     }
+
+    /// Whether it holds no buffer.
+    #[cfg(test)]
+    pub(super) fn is_released(&self) -> bool {
+        self.buffer.is_none()
+    }
 }

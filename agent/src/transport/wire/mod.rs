@@ -336,3 +336,6 @@ impl Wire {
         let _best_effort = self.poll_write(&mut Context::from_waker(Waker::noop()));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,4 +201,10 @@ impl Outbound {
         }
         self.buffer.get_or_insert_with(|| Buffer::new(size))
     }
+
+    /// Whether it holds no buffer.
+    #[cfg(test)]
+    pub(super) fn is_released(&self) -> bool {
+        self.buffer.is_none()
+    }
 }

@@ -1,0 +1,142 @@
+//! Two ends over a real connection: every byte arrives in order, whatever the sizes and however often the keys change.
+
+use std::future::poll_fn;
+use std::io::Read as _;
+use std::task::Poll;
+
+use proptest::prelude::*;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::transport::frame::{Item, Kind, Parser, header};
+use crate::transport::record::{Limits, Secret, Side, Suite};
+
+/// Two ends whose sending keys change after so many records.
+async fn pair(suite: Suite, update_after: u64) -> [Wire; 2] {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let length = if matches!(suite, Suite::Aes256Gcm) { 48 } else { 32 };
+    let wire = |tcp, side| {
+        let secret = |byte| Secret::new(suite, &vec![byte; length]).unwrap();
+        let limits = Limits { update_after, ..Limits::default() };
+        Wire::new(Socket::new(tcp), Records::new(suite, side, secret(1), secret(2), limits).unwrap(), &[])
+    };
+    [wire(near.unwrap(), Side::Client), wire(far.unwrap().0, Side::Server)]
+}
+
+fn content(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|at| (at as u64).wrapping_mul(0x9e37_79b9).to_le_bytes()[2] ^ seed).collect()
+}
+
+/// Sends `out` in pieces of these sizes, one after the other and again, while it receives as many bytes as `wanted`.
+async fn exchange(wire: &mut Wire, out: &[u8], sizes: &[usize], wanted: usize) -> Vec<u8> {
+    let (mut rest, mut next, mut parser, mut received) = (out, 0, Parser::new(), Vec::new());
+    poll_fn(|cx| {
+        while !rest.is_empty() && wire.poll_room(cx, usize::MAX).map(Result::unwrap).is_ready() {
+            let size = sizes[next % sizes.len()].max(1);
+            next += 1;
+            let copy = |slots: &mut [IoSliceMut<'_>]| {
+                let (mut piece, mut copied) = (rest.take(size as u64), 0);
+                for slot in slots {
+                    copied += piece.read(slot)?;
+                }
+                rest = piece.into_inner();
+                Poll::Ready(Ok(copied))
+            };
+            let filled = wire.fill(usize::MAX, copy, |data| Ok(header(Kind::Data, data.len())));
+            assert!(filled.unwrap().is_ready());
+            // A frame between two pieces now and then.
+            if next.is_multiple_of(7) && wire.has_room(64) {
+                wire.push(&[header(Kind::Ping, 3).as_slice(), b"abc"].concat()).unwrap();
+            }
+        }
+        let written = wire.poll_write(cx).map(Result::unwrap).is_ready();
+        while received.len() < wanted {
+            match wire.poll_plain(cx) {
+                Poll::Ready(result) => result.unwrap(),
+                Poll::Pending => break,
+            }
+            while !wire.plain().is_empty() {
+                let mut input = wire.plain();
+                let before = input.len();
+                if let Some(Item::Data(piece)) = parser.next(&mut input).unwrap() {
+                    received.extend_from_slice(piece);
+                }
+                let used = before - input.len();
+                wire.advance(used, 0);
+            }
+        }
+        if rest.is_empty() && written && received.len() >= wanted { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    received
+}
+
+fn run(suite: Suite, update_after: u64, lengths: [usize; 2], sizes: &[usize]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let [mut a, mut b] = pair(suite, update_after).await;
+        let (x, y) = (content(lengths[0], 1), content(lengths[1], 2));
+        let both = async { tokio::join!(exchange(&mut a, &x, sizes, y.len()), exchange(&mut b, &y, sizes, x.len())) };
+        let (at_a, at_b) = tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
+        assert!(at_a == y && at_b == x, "bytes differ");
+        // Nothing is under way, so nothing is held.
+        let mut cx = Context::from_waker(Waker::noop());
+        for wire in [&mut a, &mut b] {
+            assert!(wire.poll_plain(&mut cx).is_pending());
+            assert!(wire.outbound.is_empty() && wire.inbound.is_released() && wire.outbound.is_released());
+        }
+        poll_fn(|cx| a.poll_close(cx)).await.unwrap();
+        assert!(matches!(poll_fn(|cx| b.poll_plain(cx)).await, Err(Lost::Closed)));
+    });
+}
+
+#[test]
+fn megabytes_cross_both_ways_while_keys_change_all_the_time() {
+    for suite in Suite::ALL {
+        for update_after in [1, 2, 5, 1 << 23] {
+            run(suite, update_after, [3 << 20, 2 << 20], &[200_000, 1, 16_380, 7]);
+        }
+    }
+}
+
+#[test]
+fn an_end_without_close_notify_is_a_truncation() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let [a, mut b] = pair(Suite::Aes128Gcm, 1 << 23).await;
+        drop(a);
+        assert!(matches!(poll_fn(|cx| b.poll_plain(cx)).await, Err(Lost::Truncated)));
+    });
+}
+
+#[test]
+fn a_forged_record_ends_the_connection_and_the_peer_is_told() {
+    use tokio::io::AsyncWriteExt as _;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let [mut a, mut b] = pair(Suite::Aes128Gcm, 1 << 23).await;
+        // What is begun and not sealed is not said any more.
+        b.push(&[header(Kind::Ping, 3).as_slice(), b"abc"].concat()).unwrap();
+        let mut socket = a.socket().clone();
+        socket.write_all(&[23, 3, 3, 0, 32]).await.unwrap();
+        socket.write_all(&[7; 32]).await.unwrap();
+        assert!(matches!(poll_fn(|cx| b.poll_plain(cx)).await, Err(Lost::Tls(Fatal::BadRecord))));
+        let told = poll_fn(|cx| a.poll_plain(cx)).await;
+        assert!(matches!(told, Err(Lost::Tls(Fatal::Alerted(rustls::AlertDescription::BadRecordMac)))), "{told:?}");
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn every_size_around_every_border_arrives(
+        lengths in [0usize..200_000, 0usize..70_000],
+        borders in proptest::collection::vec((0usize..7, 0usize..5), 1..12),
+        update_after in 1u64..40,
+    ) {
+        const BORDERS: [usize; 7] = [1, 1024, CONTENT - HEADER, CONTENT, RECORD, 2 * (CONTENT - HEADER), 4 * RECORD];
+        let sizes: Vec<_> = borders.iter().map(|(at, off)| (BORDERS[*at] + off).saturating_sub(2)).collect();
+        run(Suite::Aes128Gcm, update_after, lengths, &sizes);
+    }
+}
