@@ -180,7 +180,7 @@ pub async fn splice<C: Carrier>(
                         break;
                     }
                 }
-                let read = match carrier.fill(|slots| vectored::poll_read(app, cx, slots)) {
+                let read = match carrier.fill(|slots| vectored::poll_read_app(app, cx, slots)) {
                     Ok(read) => read,
                     Err(broken) => return Poll::Ready(End::Lost(broken)),
                 };
@@ -216,6 +216,9 @@ pub async fn splice<C: Carrier>(
                     Poll::Ready(Ok(Received::Fin)) => {
                         // Where nothing else is left, the end of the connection tells the application.
                         let last = up == Half::Closed && flushed;
+                        if last && let Poll::Ready(error) = gone.as_mut().poll(cx) {
+                            return Poll::Ready(End::Application(error));
+                        }
                         if !last && let Err(error) = SockRef::from(app).shutdown(Shutdown::Write) {
                             return Poll::Ready(End::Application(error));
                         }

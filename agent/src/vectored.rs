@@ -2,7 +2,8 @@
 //!
 //! A read or write that did less than it was asked to has emptied, or filled, the kernel's buffer: the next one would only find
 //! that out by another system call. So it counts as not ready until the kernel says otherwise, which it does for whatever
-//! happens afterwards, since its events are edge-triggered. An end of the connection that is known already stays known.
+//! happens afterwards, since its events are edge-triggered. An end of the connection that is known already stays known. This
+//! does not hold where a read stops at urgent data (tcp(7)), which an application may send and an agent never does.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll, ready};
@@ -11,12 +12,26 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Reads into `slots`, one after the other. `Ok(0)` is the end of what the peer sends, unless the slots are empty.
+/// Reads what another agent sends into `slots`, one after the other. `Ok(0)` is the end of it, unless the slots are empty.
 pub fn poll_read(socket: &TcpStream, cx: &mut Context<'_>, slots: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
     let wanted: usize = slots.iter().map(|slot| slot.len()).sum();
     loop {
         ready!(socket.poll_read_ready(cx))?;
         if let Some(result) = attempt(socket, Interest::READABLE, wanted, || rustix::io::readv(socket, slots)) {
+            return Poll::Ready(result);
+        }
+    }
+}
+
+/// The same for what an application sends, which may have urgent data in it.
+pub fn poll_read_app(
+    socket: &TcpStream,
+    cx: &mut Context<'_>,
+    slots: &mut [IoSliceMut<'_>],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_read_ready(cx))?;
+        if let Some(result) = attempt(socket, Interest::READABLE, 0, || rustix::io::readv(socket, slots)) {
             return Poll::Ready(result);
         }
     }

@@ -11,7 +11,7 @@ use adit_tests::load::{Ending, abort, digest_of, ending, read_some, round_trip};
 use adit_tests::mesh::SOON;
 use adit_tests::suite::Test;
 use adit_tests::{Agent, Mesh};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const TEN_MIB: u64 = 10 << 20;
@@ -19,7 +19,7 @@ const TEN_MIB: u64 = 10 << 20;
 type Body = fn(&Mesh, &TcpListener) -> Result<()>;
 
 pub(crate) fn tests() -> Vec<Test> {
-    let bodies: [(&str, Body); 8] = [
+    let bodies: [(&str, Body); 9] = [
         ("a_client_that_has_finished_sending_gets_all_of_the_answer", client_finishes_first),
         ("a_server_that_has_finished_sending_gets_all_of_the_rest", server_finishes_first),
         ("a_connection_without_bytes_ends_in_order", no_bytes),
@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("a_reset_after_a_half_close_is_a_reset", reset_after_half_close),
         ("a_reset_behind_stalled_data_gets_through", reset_behind_stalled_data),
         ("bytes_before_an_end_are_not_lost_to_it", bytes_before_the_end),
+        ("bytes_behind_an_urgent_one_are_not_held_back", bytes_behind_urgent),
     ];
     let mut tests = Vec::new();
     for transport in Mesh::WAYS {
@@ -49,6 +50,21 @@ fn on_a_pair(transport: &str, body: Body) -> Result<()> {
     // Whatever happened to that connection, the next one is well.
     let (client, served) = mesh.joined(&server)?;
     round_trip(&client, &served, b"the next one", SOON)
+}
+
+/// As telnet and FTP interrupt: a read stops at the urgent byte, and what is behind it is there already. Urgency itself is lost.
+fn bytes_behind_urgent(mesh: &Mesh, server: &TcpListener) -> Result<()> {
+    let (mut client, served) = mesh.joined(server)?;
+    for round in 0..50 {
+        client.write_all(b"a")?;
+        rustix::net::send(&client, b"!", rustix::net::SendFlags::OOB)?;
+        client.write_all(b"z")?;
+        let mut heard = Vec::new();
+        while heard.last() != Some(&b'z') {
+            heard.extend(read_some(&served, 1, SOON).with_context(|| format!("round {round}, after {heard:?}"))?);
+        }
+    }
+    Ok(())
 }
 
 /// One side sends little and half-closes; then the other sends much.

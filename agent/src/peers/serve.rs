@@ -131,7 +131,7 @@ pub(super) async fn quic(
             // Either may hear first that the connection is gone.
             Err(lost) => {
                 tracing::debug!(peer = %peer.name, %lost, "QUIC connection lost");
-                return;
+                break;
             }
         };
         let (open, mut stream) = request.into_parts();
@@ -152,6 +152,14 @@ pub(super) async fn quic(
             services.quic(&proven, open, &mut stream, Box::pin(ended)).await;
             timeout(SETTLE, stream.settle()).await.ok();
         });
+    }
+    // A stream that had come to its end in order may still be giving its last bytes to a slow application. The others have
+    // heard of the loss.
+    let finished = async { while streams.join_next().await.is_some() {} };
+    tokio::select! {
+        () = finished => {}
+        () = &mut ended => {}
+        () = &mut cut => {}
     }
 }
 

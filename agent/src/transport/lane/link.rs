@@ -115,7 +115,8 @@ impl Link {
 
     /// Whether a pool may keep it.
     pub fn is_reusable(&self) -> bool {
-        self.broken.is_none() && self.machine.is_idle() && !self.machine.is_retiring()
+        // A peer that does not take what is to be said on an idle lane would not take a stream either.
+        self.broken.is_none() && self.machine.is_idle() && !self.machine.is_retiring() && self.wire.is_written()
     }
 
     /// Asks for a stream. OPEN is queued and leaves with the first bytes, or at the next flush.
@@ -139,6 +140,9 @@ impl Link {
             self.transfer()?;
             let header = self.machine.data(chunk.len()).map_err(|e| Broken(e.to_string()))?;
             let frame = [&header, chunk].concat();
+            if !self.wire.has_room(frame.len()) {
+                return Err(Broken("something else waits to be written on the lane".to_owned()));
+            }
             self.wire.push(&frame).map_err(|lost| self.lost(lost))?;
         }
         if let Some(replay) = &mut self.replay {

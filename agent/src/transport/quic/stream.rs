@@ -300,7 +300,11 @@ impl Carrier for QuicStream {
             read?;
             self.check_late_cut()?;
         }
-        ready!(self.poll_write(cx))?;
+        match ready!(self.poll_write(cx)) {
+            // All has been said and heard: nobody needs the connection any more.
+            Err(_) if self.is_complete() => {}
+            written => written?,
+        }
         // An application that sends little leaves no slot behind while it says nothing.
         self.slot = Vec::new();
         Poll::Ready(Ok(()))
@@ -325,7 +329,12 @@ impl Carrier for QuicStream {
     }
 
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        match (self.pump(cx), self.reset) {
+        let pumped = self.pump(cx);
+        if self.is_complete() {
+            // All of it is here: nobody needs the connection any more.
+            return Poll::Pending;
+        }
+        match (pumped, self.reset) {
             (Err(broken), _) => Poll::Ready(broken),
             (Ok(()), Some(reason)) => Poll::Ready(Broken(reason.to_string())),
             (Ok(()), None) => Poll::Pending,

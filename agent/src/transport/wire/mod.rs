@@ -236,6 +236,11 @@ impl Wire {
         }
     }
 
+    /// Whether everything that was queued has been written.
+    pub fn is_written(&self) -> bool {
+        self.outbound.is_empty()
+    }
+
     /// Whether frames of `len` bytes can be [pushed](Self::push) now.
     pub fn has_room(&self, len: usize) -> bool {
         self.outbound.has_room(self.tls.layout(), len)
@@ -249,6 +254,7 @@ impl Wire {
     /// # Panics
     /// If they have no room.
     pub fn push(&mut self, frames: &[u8]) -> Result<(), Lost> {
+        self.push_control()?;
         let (layout, tls) = (self.tls.layout(), &mut self.tls);
         self.outbound.push(layout, frames, |record, len| tls.seal(record, len))
     }
@@ -318,13 +324,22 @@ impl Wire {
         }
     }
 
-    /// Closes the open record, and puts the record layer's own behind it as far as there is room.
+    /// Closes the open record, behind what the record layer has to say.
     fn seal(&mut self) -> Result<(), Lost> {
+        self.push_control()?;
         let (layout, tls) = (self.tls.layout(), &mut self.tls);
-        self.outbound.seal(layout, |record, len| tls.seal(record, len))?;
-        if let Tls::Records(_, records) = tls {
+        self.outbound.seal(layout, |record, len| tls.seal(record, len))
+    }
+
+    /// Puts what the record layer has to say before the open record, as far as there is room: the answer to a key update goes
+    /// out before any more data (RFC 8446 §4.6.3).
+    fn push_control(&mut self) -> Result<(), Lost> {
+        let layout = self.tls.layout();
+        if let Tls::Records(_, records) = &mut self.tls {
             while records.has_control() && self.outbound.has_room(layout, record::MAX_CONTROL) {
-                self.outbound.push_record(|room| records.seal_control(room).map(Option::unwrap_or_default))?;
+                self.outbound.push_record(layout, record::MAX_CONTROL, |room| {
+                    records.seal_control(room).map(Option::unwrap_or_default)
+                })?;
             }
         }
         Ok(())

@@ -17,6 +17,8 @@ use crate::transport::frame::HEADER;
 
 /// The most records that one read fills.
 pub(super) const MOST_SLOTS: usize = 4;
+/// The longest record that is made elsewhere and put in.
+const MOST_RECORD: usize = 64;
 /// A slot smaller than this is not worth a frame: what is queued is sealed first.
 const WORTHWHILE: usize = 1024;
 
@@ -79,10 +81,22 @@ impl Outbound {
         Ok(())
     }
 
-    /// Puts a whole record behind what is sealed: `make` writes it and gives its length. Nothing must be open.
-    pub(super) fn push_record<E>(&mut self, make: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
-        let sealed = self.sealed;
-        self.sealed += make(&mut self.buffer(Size::Small)[sealed..])?;
+    /// Puts a whole record of `most` bytes at most behind what is sealed and before what is open: `make` writes it and gives its
+    /// length. There must be [room](Self::has_room).
+    pub(super) fn push_record<E>(
+        &mut self,
+        layout: Layout,
+        most: usize,
+        make: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let (sealed, open) = (self.sealed, self.open);
+        let mut record = [0; MOST_RECORD];
+        let len = make(&mut record[..most])?;
+        let buffer = self.buffer(Size::Small);
+        let content = sealed + layout.before;
+        buffer.copy_within(content..content + open, content + len);
+        buffer[sealed..sealed + len].copy_from_slice(&record[..len]);
+        self.sealed += len;
         Ok(())
     }
 

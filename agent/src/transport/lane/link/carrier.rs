@@ -69,7 +69,8 @@ impl Link {
     /// Parses what was decrypted last: to its end, to an event, or to what has to wait until the pieces before it were taken.
     fn parse_record(&mut self) -> Result<Option<Signal>, Broken> {
         while let [next, ..] = *self.wire.plain() {
-            if !self.pieces.is_empty() && !self.parser.continues_with_data(next) {
+            let held = self.pieces.len();
+            if held >= MOST_PIECES || (held > 0 && !self.parser.continues_with_data(next)) {
                 return Ok(None);
             }
             let mut rest = self.wire.plain();
