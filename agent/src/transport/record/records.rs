@@ -226,7 +226,7 @@ impl Records {
 
     /// Seals `record[HEADER..][..content]` in place as data and says how long the record is.
     ///
-    /// A record that was begun may still be sealed when a control record has become due, but not [many](OVERDUE) more.
+    /// A record that was begun may still be sealed when a control record has become due, but no more than 16.
     ///
     /// # Errors
     /// [`SealError`]. Nothing was sealed. After [`SealError::ControlFirst`] it works once
