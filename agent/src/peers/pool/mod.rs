@@ -17,11 +17,12 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Wake, Waker};
-use std::time::Instant;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::splice::Carrier;
 use crate::transport::lane::link::Link;
 use crate::transport::message::Incarnation;
 use policy::{Action, Full, LaneEpoch, LaneId, Make, Policy, Rules, Source, WaiterId};
@@ -48,6 +49,9 @@ pub struct Work {
     pub next: Option<Instant>,
 }
 
+/// How long a lane that came back may keep DONE of its last stream, to say it with the next OPEN.
+const UNSAID: Duration = Duration::from_millis(10);
+
 type Lane = (LaneId, Box<Link>);
 
 struct Inner {
@@ -59,6 +63,8 @@ struct Inner {
     incarnation: Option<Incarnation>,
     /// The last number that was given to a lane or a waiter.
     last: u64,
+    /// When lanes that came back with something to say are to say it, unless they have been handed out again.
+    unsaid: Option<Instant>,
     /// When the actor comes by itself.
     alarm: Option<Instant>,
     /// The actor has been called and has not come yet.
@@ -103,6 +109,7 @@ impl Pool {
             closing: Vec::new(),
             incarnation: None,
             last: 0,
+            unsaid: None,
             alarm: None,
             called: false,
         };
@@ -178,6 +185,11 @@ impl Pool {
             let mut cx = Context::from_waker(&self.waker);
             inner.lose(now, |link| link.poll_idle(&mut cx).is_ready());
         }
+        if inner.unsaid.is_some_and(|at| at <= now) {
+            inner.unsaid = None;
+            let mut cx = Context::from_waker(&self.waker);
+            inner.lose(now, |link| link.has_unsaid() && matches!(link.poll_flush(&mut cx), Poll::Ready(Err(_))));
+        }
         inner.policy.handle_epoch(epoch, now);
         inner.policy.handle_timeout(now);
         inner.carry_out(now);
@@ -189,7 +201,7 @@ impl Pool {
             }
         }
         let close = std::mem::take(&mut inner.closing).into_iter().map(|(_, link)| link).collect();
-        let next = inner.policy.next_timeout();
+        let next = inner.next();
         inner.alarm = next;
         Work { dial, ask, close, next }
     }
@@ -269,6 +281,9 @@ impl Inner {
     /// A lane that carries no stream any longer comes back.
     fn back(&mut self, (lane, mut link): Lane, waker: &Waker, now: Instant) {
         if self.is_of_use(&mut link, waker) {
+            if link.has_unsaid() {
+                self.unsaid.get_or_insert(now + UNSAID);
+            }
             self.idle.insert(lane, link);
             self.policy.handle_idle(lane, now);
         } else {
@@ -319,7 +334,12 @@ impl Inner {
         let earlier = |next: &Instant| self.alarm.is_none_or(|alarm| *next < alarm);
         !self.closing.is_empty()
             || self.policy.is_short(now)
-            || self.policy.next_timeout().as_ref().is_some_and(earlier)
+            || self.next().as_ref().is_some_and(earlier)
+    }
+
+    /// When there is something to do without a call.
+    fn next(&self) -> Option<Instant> {
+        self.policy.next_timeout().into_iter().chain(self.unsaid).min()
     }
 }
 

@@ -16,9 +16,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
-use super::machine::{End, Event, Lane, Verdict};
+use super::machine::{EARLY_DATA, End, Event, Lane, Verdict};
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
@@ -30,6 +30,10 @@ use crate::transport::wire::{Lost, Wire};
 
 /// DATA that is said again comes in frames of which a record holds four.
 const EARLY_FRAME: usize = 4 * 1024 - HEADER;
+/// For how long OPENED waits for the first bytes of the target, to leave in one record with them.
+const ANSWER_WAITS: Duration = Duration::from_millis(1);
+/// An opener that has sent this much before OPENED may soon not be allowed to send more.
+const ANSWER_NOW: usize = EARLY_DATA / 4;
 /// How long an orderly end may take to be written.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -65,6 +69,8 @@ pub struct Link {
     moved: bool,
     broken: Option<String>,
     closed: bool,
+    /// OPENED waits for what follows it, until then.
+    held: Option<Pin<Box<Sleep>>>,
     watch: Option<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
 }
 
@@ -88,6 +94,7 @@ impl Link {
             moved: false,
             broken: None,
             closed: false,
+            held: None,
             watch: None,
         };
         (link, hello)
@@ -191,13 +198,18 @@ impl Link {
         }
     }
 
-    /// Serves the stream that was asked for.
+    /// Serves the stream that was asked for. OPENED leaves with what this side says first, or a moment later without it.
     ///
     /// # Errors
     /// If it was reset, or the lane lost, in the meantime.
     pub fn accept(&mut self, target: &str) -> Result<(), Broken> {
+        let early = self.machine.early_data();
         let opened = Opened { credit: 0, target: Detail::new(target) };
-        self.machine.accept(opened).map_err(|e| Broken(e.to_string()))
+        self.machine.accept(opened).map_err(|e| Broken(e.to_string()))?;
+        if early < ANSWER_NOW {
+            self.held = Some(Box::pin(sleep(ANSWER_WAITS)));
+        }
+        Ok(())
     }
 
     /// Refuses the stream that was asked for.
@@ -225,7 +237,7 @@ impl Link {
                 return false;
             }
             if self.machine.is_idle() {
-                let flushed = poll_fn(|cx| self.poll_flush(cx)).await.is_ok();
+                let flushed = self.machine.can_wait() || poll_fn(|cx| self.poll_flush(cx)).await.is_ok();
                 self.rest();
                 return flushed && !self.machine.is_retiring();
             }
@@ -274,10 +286,15 @@ impl Link {
         }
     }
 
+    /// Whether the last stream's DONE waits for the next OPEN; it leaves with [`poll_flush`](Carrier::poll_flush) without one.
+    pub fn has_unsaid(&self) -> bool {
+        self.machine.can_wait()
+    }
+
     /// Watches an idle lane of the opener. Ready when it is of no further use.
     pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.poll_flush(cx).is_ready() && self.broken.is_some() {
+            if !self.machine.can_wait() && self.poll_flush(cx).is_ready() && self.broken.is_some() {
                 return Poll::Ready(());
             }
             match ready!(self.poll_signal(cx)) {
@@ -304,6 +321,7 @@ impl Link {
     fn rest(&mut self) {
         self.watch = None;
         self.replay = None;
+        self.held = None;
     }
 
     fn fail(&mut self, why: String) -> Broken {

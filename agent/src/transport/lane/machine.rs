@@ -241,6 +241,11 @@ impl Lane {
         }
     }
 
+    /// How many bytes of DATA have come, or were sent, before the answer to the stream that is open.
+    pub fn early_data(&self) -> usize {
+        self.stream.as_ref().map_or(0, |stream| stream.early)
+    }
+
     /// Counts `len` bytes of DATA as sent and gives the header that goes before them. The frame must directly follow what
     /// [`poll_transmit`](Self::poll_transmit) gave so far.
     ///
@@ -344,6 +349,12 @@ impl Lane {
     /// Whether [`poll_transmit`](Self::poll_transmit) has anything.
     pub fn has_to_transmit(&self) -> bool {
         !self.queue.is_empty() || self.pong.is_some() || self.ping.is_some()
+    }
+
+    /// Whether all that is to be sent can as well wait for the next OPEN: DONE of an opener's stream that is over at both ends.
+    pub fn can_wait(&self) -> bool {
+        let quiet = self.pong.is_none() && self.ping.is_none();
+        self.done_queued && self.end == End::Opener && self.stream.is_none() && quiet
     }
 
     /// The connection is gone: closed by the peer, with or without close_notify, broken, or aborted after a violation. A

@@ -35,6 +35,7 @@ impl Link {
             }
             // What was parsed may have to be answered before the peer says more.
             if self.machine.has_to_transmit()
+                && !self.machine.can_wait()
                 && let Poll::Ready(Err(broken)) = self.poll_flush(cx)
             {
                 return Poll::Ready(Err(broken));
@@ -155,18 +156,24 @@ impl Carrier for Link {
             }
             machine.data(data.len()).map_err(|e| Lost::Broken(e.to_string()))
         };
-        wire.fill(allowed, read, header).map_err(|lost| self.lost(lost))
+        let read = wire.fill(allowed, read, header);
+        if matches!(read, Ok(Poll::Ready(Ok(1..)))) {
+            self.held = None;
+        }
+        read.map_err(|lost| self.lost(lost))
     }
 
     fn finish(&mut self) {
         if let Some(replay) = &mut self.replay {
             replay.fin = true;
         }
+        self.held = None;
         // A stream that was cut meanwhile has nothing to finish; `poll_received` says so.
         let _over = self.machine.fin();
     }
 
     fn reset(&mut self, reason: Reason) {
+        self.held = None;
         // Likewise. A responder that has not answered refuses.
         if self.machine.reset(reason, std::time::Instant::now()).is_err() {
             let _over = self.machine.refuse(Refused { reason, detail: Detail::new("") });
@@ -176,6 +183,12 @@ impl Carrier for Link {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         if let Some(why) = &self.broken {
             return Poll::Ready(Err(Broken(why.clone())));
+        }
+        if let Some(held) = &mut self.held {
+            if held.as_mut().poll(cx).is_pending() {
+                return Poll::Ready(Ok(()));
+            }
+            self.held = None;
         }
         loop {
             self.transfer()?;
