@@ -12,7 +12,7 @@ use std::time::Duration;
 use mesh_config::document::{Document, Problems, Source};
 use mesh_config::{NodeName, Problem, read_text};
 
-use crate::vocabulary::RecordLayer;
+use crate::vocabulary::{Congestion, RecordLayer};
 
 /// What one host's agent is told about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct AgentFile {
     pub metrics: Option<SocketAddr>,
     /// Who makes the records of TLS over TCP.
     pub record_layer: RecordLayer,
+    /// The congestion control of TCP between agents.
+    pub congestion: Congestion,
     /// How the agent logs.
     pub log: Log,
     /// What the agent bounds.

@@ -47,7 +47,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
 
-    let host = Host::new(snapshot, file.limits, file.record_layer, clock, start::incarnation());
+    let host = Host::new(snapshot, file.limits, file.record_layer, file.congestion, clock, start::incarnation());
     let ports = bind::own_ports(&host, file.listen.as_deref()).await?;
     let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {

@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
-use crate::vocabulary::{RecordLayer, Role};
+use crate::vocabulary::{Congestion, RecordLayer, Role};
 
 /// Streams that only measure or probe, at once and for all peers.
 pub const SIDE_STREAMS: usize = 64;
@@ -42,6 +42,8 @@ pub struct Host {
     pub limits: Limits,
     /// Who makes the records of TLS over TCP.
     pub record_layer: RecordLayer,
+    /// The congestion control of TCP between agents.
+    pub congestion: Congestion,
     /// Wall time.
     pub clock: Clock,
     /// This run's number.
@@ -67,6 +69,7 @@ impl Host {
         snapshot: Snapshot,
         limits: Limits,
         record_layer: RecordLayer,
+        congestion: Congestion,
         clock: Clock,
         incarnation: Incarnation,
     ) -> Arc<Self> {
@@ -78,6 +81,7 @@ impl Host {
             snapshot: ArcSwap::from_pointee(snapshot),
             limits,
             record_layer,
+            congestion,
             clock,
             incarnation,
             metrics,

@@ -38,6 +38,44 @@ pub enum RecordLayer {
     Rustls,
 }
 
+/// The longest name that the kernel knows (TCP_CA_NAME_MAX without its end).
+const LONGEST_CONGESTION: usize = 15;
+
+/// The congestion control of TCP connections between agents.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Congestion {
+    /// By the measured round trip of each connection.
+    #[default]
+    Auto,
+    /// What the system is set to.
+    System,
+    /// One for all connections between agents.
+    Named(CongestionName),
+}
+
+/// The name of a congestion control of the kernel, such as `bbr`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CongestionName(Box<str>);
+
+impl CongestionName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A name of 1 to 15 lowercase letters, digits, `_` and `-`; nothing says that the kernel has it.
+    pub fn new(text: &str) -> Option<Self> {
+        let known = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'-');
+        ((1..=LONGEST_CONGESTION).contains(&text.len()) && text.bytes().all(known)).then(|| Self(text.into()))
+    }
+}
+
+impl std::fmt::Display for CongestionName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// How a link runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -98,5 +136,17 @@ impl Direction {
             Self::In => "in",
             Self::Out => "out",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn congestion_controls_are_named_as_the_kernel_could_name_one() {
+        let is_name = |text: &str| CongestionName::new(text).is_some();
+        assert!(["bbr", "cubic", "dctcp-reno", "tcp_x_15_bytes_"].into_iter().all(is_name));
+        assert!(!["", "BBR", "b b", "b\0", "sixteen_letters_"].into_iter().any(is_name));
     }
 }

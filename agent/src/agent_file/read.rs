@@ -8,7 +8,7 @@ use mesh_config::document::{Item, Problems, Table};
 use mesh_config::{Fault, NodeName, parse_listener, quote};
 
 use super::{AgentFile, Limits, Log, LogFormat, LogLevel};
-use crate::vocabulary::RecordLayer;
+use crate::vocabulary::{Congestion, CongestionName, RecordLayer};
 
 /// A shorter wait than this fails on healthy networks.
 const LEAST: Duration = Duration::from_millis(100);
@@ -48,6 +48,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
     }
     let layers = [("adit", RecordLayer::Adit), ("rustls", RecordLayer::Rustls)];
     let record_layer = root.choice("record_layer", &layers, problems);
+    let congestion = root.parsed("congestion", problems, congestion);
     let log = root.table("log", problems).map_or(Log::default(), |table| read_log(table, problems));
     let limits = root.table("limits", problems).map_or(Limits::default(), |table| read_limits(table, problems));
     root.finish(problems);
@@ -57,6 +58,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
         admin_socket: admin_socket.map(|path| path.value),
         metrics: metrics.map(|address| address.value),
         record_layer: record_layer.map(|layer| layer.value).unwrap_or_default(),
+        congestion: congestion.map(|congestion| congestion.value).unwrap_or_default(),
         log,
         limits,
     })
@@ -99,6 +101,17 @@ fn socket_path(text: &str) -> Result<PathBuf, Fault> {
         return Err(fault("it is longer than the 107 bytes that the kernel takes"));
     }
     Ok(PathBuf::from(text))
+}
+
+fn congestion(text: &str) -> Result<Congestion, Fault> {
+    match text {
+        "auto" => Ok(Congestion::Auto),
+        "system" => Ok(Congestion::System),
+        name => CongestionName::new(name).map(Congestion::Named).ok_or_else(|| {
+            Fault::new(format!("{} is not the name of a congestion control", quote(text)))
+                .hint("write \"auto\", \"system\", or one of `sysctl net.ipv4.tcp_allowed_congestion_control`")
+        }),
+    }
 }
 
 fn read_log(mut table: Table<'_>, problems: &mut Problems<'_>) -> Log {

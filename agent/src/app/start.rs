@@ -128,6 +128,7 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     let (file, agent_problems) = file;
     let mut warnings: Vec<_> =
         agent_problems.iter().chain(&mesh.warnings).map(|p| format!("{}:{}: {}", p.file, p.line, p.message)).collect();
+    warnings.extend(file.congestion.missing());
     let mesh = mesh.mesh;
     if mesh.node(file.node.as_str()).is_none() {
         return Err(StartError::NotAMember {

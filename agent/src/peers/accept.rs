@@ -85,7 +85,10 @@ async fn greet(
     };
     drop(slot);
     let secure = match result {
-        Ok(secure) => secure,
+        Ok(mut secure) => {
+            secure.choose_congestion(&host.congestion);
+            secure
+        }
         Err(Refused::Identity(rejection)) => {
             let (name, detail) = (rejection.name(), rejection.to_string());
             host.metrics.handshake_failed(Direction::In, "tls", name);

@@ -123,8 +123,8 @@ async fn over_quic<T>(
             Err(_) => Err(Failure::new(Layer::Silent, "QUIC connects, but HELLO got no answer").at(address)),
         }
     };
-    let result = attempt.await;
-    match &result {
+    let mut result = attempt.await;
+    match &mut result {
         Ok(_) => host.metrics.handshake_ok(Direction::Out, "quic", started.elapsed()),
         Err(failure) => note(host, peer, "quic", failure),
     }
@@ -166,13 +166,16 @@ async fn secure(
             Some(address) => vec![address],
             None => addresses(host, peer, until).await?,
         };
-        let (tcp, _) = connect::connect(&addresses, until, host.limits.keepalive).await?;
+        let (tcp, _) = connect::connect(&addresses, until, host.limits.keepalive, |_, _| ()).await?;
         let deadline = Instant::now() + host.limits.handshake;
         secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), host.record_layer, deadline).await
     };
-    let result = attempt.await;
-    match &result {
-        Ok(secure) => host.metrics.handshake_ok(Direction::Out, "tls", secure.took),
+    let mut result = attempt.await;
+    match &mut result {
+        Ok(secure) => {
+            secure.choose_congestion(&host.congestion);
+            host.metrics.handshake_ok(Direction::Out, "tls", secure.took);
+        }
         Err(failure) => note(host, peer, "tls", failure),
     }
     result

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::{ServiceName, Target};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::authz::{self, Permit};
@@ -201,7 +201,9 @@ async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Resu
         Ok(found) => found?,
         Err(_) => return Err(Failure::new(Layer::Resolve, "no DNS server answered in time")),
     };
-    let (stream, _) = connect::connect(&addresses, deadline, host.limits.keepalive).await?;
+    let congestion = host.congestion.clone();
+    let prepare = move |socket: &TcpSocket, address| congestion.set_towards_application(socket, address);
+    let (stream, _) = connect::connect(&addresses, deadline, host.limits.keepalive, prepare).await?;
     Ok(stream)
 }
 

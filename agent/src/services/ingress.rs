@@ -34,6 +34,10 @@ const WIND_UP: Duration = Duration::from_secs(2);
 /// Accepts applications of one service until the agent drains, then lets their connections end.
 pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, listener: TcpListener) {
     tune_listener(&listener, host.limits.keepalive);
+    if let Ok(address) = listener.local_addr() {
+        // What a connection is accepted with, it inherits.
+        host.congestion.set_towards_application(&listener, address);
+    }
     let mut sessions = JoinSet::new();
     {
         let draining = host.reached(Phase::Draining);

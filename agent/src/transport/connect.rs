@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::race;
 
 /// Connects to the first of `addresses` that answers, each tried a quarter of a second after the one before or as soon
-/// as that has failed.
+/// as that has failed. `prepare` may set more options of a socket that is about to connect.
 ///
 /// # Errors
 /// The failure that says most: an answer (refused) before silence, silence before a missing route.
@@ -20,12 +20,22 @@ pub async fn connect(
     addresses: &[SocketAddr],
     deadline: Instant,
     keepalive: Option<Duration>,
+    prepare: impl Fn(&TcpSocket, SocketAddr) + Clone + Send + Sync + 'static,
 ) -> Result<(TcpStream, SocketAddr), Failure> {
-    race::first(addresses, deadline, move |address| async move {
-        let stream = TcpStream::connect(address).await.map_err(|error| Failure::from_io(&error))?;
-        // A host does not vanish from its own view.
-        tune(&stream, keepalive.filter(|_| !address.ip().is_loopback()));
-        Ok((stream, address))
+    race::first(addresses, deadline, move |address| {
+        let prepare = prepare.clone();
+        async move {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+            let connected = async {
+                let socket = socket?;
+                prepare(&socket, address);
+                socket.connect(address).await
+            };
+            let stream = connected.await.map_err(|error| Failure::from_io(&error))?;
+            // A host does not vanish from its own view.
+            tune(&stream, keepalive.filter(|_| !address.ip().is_loopback()));
+            Ok((stream, address))
+        }
     })
     .await
 }
@@ -93,9 +103,9 @@ mod tests {
             l.local_addr().unwrap()
         };
         let deadline = Instant::now() + Duration::from_secs(5);
-        let (_, address) = connect(&[closed, good], deadline, None).await.unwrap();
+        let (_, address) = connect(&[closed, good], deadline, None, |_, _| ()).await.unwrap();
         assert_eq!(address, good);
-        let failure = connect(&[closed], deadline, None).await.unwrap_err();
+        let failure = connect(&[closed], deadline, None, |_, _| ()).await.unwrap_err();
         assert_eq!((failure.layer, failure.address), (Layer::Refused, Some(closed)));
     }
 }

@@ -33,6 +33,7 @@
 //! type without it is skipped (≤ 16384 bytes). Type 0 is never valid. The other flag bits are sent as zero and ignored.
 
 pub mod caps;
+pub mod congestion;
 pub mod connect;
 pub mod failure;
 pub mod frame;

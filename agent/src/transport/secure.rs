@@ -19,7 +19,7 @@ use super::socket::Socket;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::identity::{Rejection, TlsContext, Verdict, VerifiedPeer};
-use crate::vocabulary::RecordLayer;
+use crate::vocabulary::{Congestion, RecordLayer};
 
 /// What is read at once of a peer's part of the handshake.
 const FLIGHT: usize = 4096;
@@ -39,6 +39,15 @@ pub struct Secure {
     pub alpn: Vec<u8>,
     /// How long handshake and HELLO took.
     pub took: Duration,
+}
+
+impl Secure {
+    /// Chooses the congestion control that suits the connection.
+    pub fn choose_congestion(&mut self, congestion: &Congestion) {
+        if congestion.set_between_agents(self.wire.socket().tcp()) {
+            self.wire.unpaced();
+        }
+    }
 }
 
 /// Why an accepted connection came to nothing.

@@ -19,6 +19,17 @@ pub fn unanswered(socket: &TcpStream) -> Option<Duration> {
     (info.tcpi_unacked > 0 || info.tcpi_probes >= PROBES).then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
 }
 
+/// The shortest round trip that the kernel has measured, once it has.
+pub fn round_trip(socket: &TcpStream) -> Option<Duration> {
+    let info = tcp_info(socket)?;
+    // u32::MAX until there is one; an older kernel tells the smoothed one only.
+    let micros = match info.tcpi_min_rtt {
+        0 | u32::MAX => info.tcpi_rtt,
+        shortest => shortest,
+    };
+    (micros > 0).then(|| Duration::from_micros(micros.into()))
+}
+
 #[expect(unsafe_code, reason = "TCP_INFO has no safe wrapper in the crates we use")]
 fn tcp_info(socket: &TcpStream) -> Option<libc::tcp_info> {
     // SAFETY: `tcp_info` is plain numbers, for which zero is a value.

@@ -332,9 +332,7 @@ impl Inner {
     /// Whether the actor has something to do, or has to come earlier than it knows.
     fn is_due(&self, now: Instant) -> bool {
         let earlier = |next: &Instant| self.alarm.is_none_or(|alarm| *next < alarm);
-        !self.closing.is_empty()
-            || self.policy.is_short(now)
-            || self.next().as_ref().is_some_and(earlier)
+        !self.closing.is_empty() || self.policy.is_short(now) || self.next().as_ref().is_some_and(earlier)
     }
 
     /// When there is something to do without a call.

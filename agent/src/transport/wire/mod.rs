@@ -28,6 +28,11 @@ const CONTENT: usize = record::MAX_CONTENT;
 /// A full record of this agent's.
 const RECORD: usize = record::HEADER + CONTENT + record::TRAILER;
 /// What a read brings at most while rustls makes the records: one of them.
+/// How many records are read or written at once where the kernel paces them: more of them would wait in its queue.
+const PACED: usize = 2;
+/// The same where it does not.
+const UNPACED: usize = MOST_SLOTS;
+/// The most plaintext of rustls that is taken at once.
 const PLAIN: usize = 16 * 1024;
 
 /// What a record needs beside its content.
@@ -132,7 +137,7 @@ impl Wire {
     }
 
     fn with(tls: Tls) -> Self {
-        Self { tls, inbound: Inbound::default(), outbound: Outbound::default(), batch: 2 }
+        Self { tls, inbound: Inbound::default(), outbound: Outbound::default(), batch: PACED }
     }
 
     /// The socket under it.
@@ -234,6 +239,11 @@ impl Wire {
                 }
             }
         }
+    }
+
+    /// The kernel does not pace what is written: it takes more at once.
+    pub fn unpaced(&mut self) {
+        self.batch = UNPACED;
     }
 
     /// Whether everything that was queued has been written.
