@@ -29,13 +29,22 @@ pub async fn first<P: Borrow<Peer> + Sync>(
     deadline: Instant,
 ) -> Result<(usize, Stream), NoStream> {
     let peer = |at: usize| -> &Peer { peers[at].borrow() };
-    // A stream for which everything is ready waits for nothing and watches nothing.
+    // A stream for which everything is ready waits for nothing, watches nothing, and needs no memory for that.
     let chosen = (0..peers.len()).find(|&at| peer(at).path().is_some());
     if let Some(at) = chosen.filter(|&at| peer(at).path() != Some(Path::Quic))
         && let Some(stream) = from_pool(peer(at), &said)
     {
         return Ok((at, stream));
     }
+    Box::pin(wait(peers, said, deadline)).await
+}
+
+async fn wait<P: Borrow<Peer> + Sync>(
+    peers: &[P],
+    said: Replay,
+    deadline: Instant,
+) -> Result<(usize, Stream), NoStream> {
+    let peer = |at: usize| -> &Peer { peers[at].borrow() };
     let _place = match peers.first() {
         Some(first) => first.borrow().wait()?,
         None => return Err(no_path(peers)),

@@ -57,8 +57,9 @@ async fn serve<S: Answer>(
 ) {
     let refused = match &open.purpose {
         Purpose::Service(name) => service(host, peer, path, name, &open, stream, ended).await,
-        Purpose::Probe(name) => aside(host, ended, probe(host, peer, name, stream)).await,
-        Purpose::Bench(mode) => aside(host, ended, measure(host, peer, *mode, stream)).await,
+        // Rare, so their memory is not every stream's.
+        Purpose::Probe(name) => Box::pin(aside(host, ended, probe(host, peer, name, stream))).await,
+        Purpose::Bench(mode) => Box::pin(aside(host, ended, measure(host, peer, *mode, stream))).await,
     };
     if let Err(refused) = refused {
         host.refuse(Refusal {
@@ -147,7 +148,7 @@ async fn service<S: Answer>(
     })?;
     // Nobody has set it before.
     entry.path.set(path.name()).ok();
-    let app = reach(host, &permit, stream).await?;
+    let app = Box::pin(reach(host, &permit, stream)).await?;
     reset_unless_in_order(&app);
     if stream.accept(&permit.target().to_string()).is_err() {
         // Cut in the meantime: so is the target's connection.

@@ -1,5 +1,6 @@
 //! Application to mesh: the listeners for services that this node reaches, and what becomes of each connection.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,8 +8,7 @@ use std::time::Duration;
 
 use mesh_config::ServiceName;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::live::{self, Live};
@@ -38,7 +38,8 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
         // What a connection is accepted with, it inherits.
         host.congestion.set_towards_application(&listener, address);
     }
-    let mut sessions = JoinSet::new();
+    // Each session holds a sender: the last one's end is the end of all.
+    let (living, mut all_ended) = mpsc::channel::<Infallible>(1);
     {
         let draining = host.reached(Phase::Draining);
         tokio::pin!(draining);
@@ -46,8 +47,11 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((app, client)) => {
-                        let (host, peers, service) = (host.clone(), peers.clone(), service.clone());
-                        sessions.spawn(async move { session(&host, &peers, service, app, client).await });
+                        let (host, peers, service, lives) = (host.clone(), peers.clone(), service.clone(), living.clone());
+                        tokio::spawn(async move {
+                            let _lives = lives;
+                            session(&host, &peers, service, app, client).await;
+                        });
                     }
                     Err(error) if is_exhausted(&error) => {
                         note(&host, None, &service, None, Layer::Limit, "exhausted", error.to_string());
@@ -56,13 +60,12 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
                     // The application has gone before it was accepted.
                     Err(_) => {}
                 },
-                Some(_) = sessions.join_next() => {}
                 () = &mut draining => break,
             }
         }
     }
-    drop(listener);
-    while sessions.join_next().await.is_some() {}
+    drop((listener, living));
+    all_ended.recv().await;
 }
 
 /// One application's connection, from accept to end.
@@ -192,8 +195,10 @@ async fn carry(
 /// Waits for the far end to be through with the stream as well, so that what it ran over can be used again; as long as that
 /// takes, unless somebody cuts it or the peer is gone.
 async fn wind_up(peer: &Peer, stream: Stream, told: Pin<&mut impl Future<Output = Reason>>) {
-    let ended = peer.run_ended(stream.incarnation());
+    let incarnation = stream.incarnation();
+    let ended = async { peer.run_ended(incarnation).await };
     tokio::select! {
+        biased;
         () = stream.give_back() => {}
         _ = told => {}
         () = ended => {}

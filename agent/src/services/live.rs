@@ -144,14 +144,17 @@ pub async fn run_moving(
         finished = replay.2;
         // What it ran over is let go first: a peer that stops waits for that.
         drop(stream);
-        let reopened = tokio::select! {
-            reopened = peer.reopen(replay, deadline) => reopened,
-            error = splice::reset_of(app) => break (End::Application(error), None),
-            reason = told.as_mut() => break (End::Cut(reason), None),
-        };
-        match reopened {
+        // Rare, so its memory is not every connection's.
+        let reopened = Box::pin(async {
+            tokio::select! {
+                reopened = peer.reopen(replay, deadline) => reopened.map_err(|_| End::Moved),
+                error = splice::reset_of(app) => Err(End::Application(error)),
+                reason = told.as_mut() => Err(End::Cut(reason)),
+            }
+        });
+        match reopened.await {
             Ok(next) => stream = next,
-            Err(_) => break (end, None),
+            Err(end) => break (end, None),
         }
     };
     if matches!(end, End::Closed) {

@@ -22,7 +22,7 @@ pub async fn connect(
     keepalive: Option<Duration>,
     prepare: impl Fn(&TcpSocket, SocketAddr) + Clone + Send + Sync + 'static,
 ) -> Result<(TcpStream, SocketAddr), Failure> {
-    race::first(addresses, deadline, move |address| {
+    let attempt = move |address: SocketAddr| {
         let prepare = prepare.clone();
         async move {
             let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
@@ -36,8 +36,8 @@ pub async fn connect(
             tune(&stream, keepalive.filter(|_| !address.ip().is_loopback()));
             Ok((stream, address))
         }
-    })
-    .await
+    };
+    race::first(addresses, deadline, attempt).await
 }
 
 /// Sets what every TCP connection of the agent has: no delay, and probes after `keepalive` of silence so that a peer that

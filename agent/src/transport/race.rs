@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::failure::Failure;
 
@@ -30,6 +30,23 @@ where
     A: Future<Output = Result<T, Failure>> + Send + 'static,
 {
     let started = Instant::now();
+    if let [only] = addresses {
+        let attempted = timeout_at(deadline, attempt(*only)).await;
+        return attempted.unwrap_or_else(|_| Err(silent_since(started))).map_err(|failure| failure.at(*only));
+    }
+    Box::pin(race(addresses, deadline, started, attempt)).await
+}
+
+async fn race<T, A>(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    started: Instant,
+    attempt: impl Fn(SocketAddr) -> A,
+) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    A: Future<Output = Result<T, Failure>> + Send + 'static,
+{
     let mut waiting: VecDeque<_> = addresses.iter().copied().take(MAX_ADDRESSES).collect();
     let mut attempts = JoinSet::new();
     let mut next = started;
@@ -52,7 +69,7 @@ where
                 Err(_) => {}
             },
             () = sleep_until(deadline) => {
-                let silent = Failure::silent((Instant::now() - started).as_secs_f64().round());
+                let silent = silent_since(started);
                 return Err(match addresses.first() {
                     Some(first) => silent.at(*first),
                     None => silent,
@@ -67,6 +84,10 @@ where
             }
         }
     }
+}
+
+fn silent_since(started: Instant) -> Failure {
+    Failure::silent((Instant::now() - started).as_secs_f64().round())
 }
 
 /// How much a failure says.
