@@ -1,4 +1,5 @@
 use super::*;
+use crate::vocabulary::CongestionName;
 
 fn good(text: &str) -> AgentFile {
     let (file, warnings) =
@@ -42,6 +43,8 @@ fn every_key_can_be_set() {
         listen = ["0.0.0.0:7443", "[2001:db8::1]:7443"]
         admin_socket = "run/adit.sock"
         metrics = "127.0.0.1:9100"
+        record_layer = "rustls"
+        congestion = "bbr"
         [log]
         format = "json"
         level = "debug"
@@ -63,6 +66,8 @@ fn every_key_can_be_set() {
     assert_eq!(file.listen, Some(vec!["0.0.0.0:7443".parse().unwrap(), "[2001:db8::1]:7443".parse().unwrap()]));
     assert_eq!(file.admin_socket, Some("run/adit.sock".into()));
     assert_eq!(file.metrics, Some("127.0.0.1:9100".parse().unwrap()));
+    assert_eq!(file.record_layer, RecordLayer::Rustls);
+    assert_eq!(file.congestion, Congestion::Named(CongestionName::new("bbr").unwrap()));
     assert_eq!(file.log, Log { format: LogFormat::Json, level: LogLevel::Debug });
     let expected = Limits {
         connect: Duration::from_secs(3),
@@ -81,6 +86,8 @@ fn every_key_can_be_set() {
     assert_eq!(file.limits, expected);
     assert_eq!(good("node = \"a\"\nlisten = \"[::]:1\"").listen, Some(vec!["[::]:1".parse().unwrap()]));
     assert_eq!(good("node = \"a\"\nlisten = []").listen, Some(vec![]));
+    assert_eq!(good("node = \"a\"\ncongestion = \"auto\"").congestion, Congestion::default());
+    assert_eq!(good("node = \"a\"\ncongestion = \"system\"").congestion, Congestion::System);
 }
 
 #[test]
@@ -113,6 +120,10 @@ fn problems_are_told_at_their_place_with_a_hint() {
         (
             "metrics = \"127.0.0.1:1\"\nlisten = \"0.0.0.0:1\"",
             "2:11 metrics cannot be at 127.0.0.1:1: peers are listened for at 0.0.0.0:1 | give metrics another port",
+        ),
+        (
+            "congestion = \"no such one\"",
+            "2:14 `no such one` is not the name of a congestion control | write \"auto\", \"system\", or one of `sysctl net.ipv4.tcp_allowed_congestion_control`",
         ),
         ("log.format = \"jsn\"", "2:14 `jsn` is not a format | did you mean `json`?"),
         (

@@ -1,3 +1,5 @@
+mod said;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::identity::{ALPN_LANE, TlsContext, tests::contexts};
 use crate::reason::Reason;
-use crate::splice::{Carrier as _, Received};
+use crate::splice::Received;
 use crate::transport::lane::machine::End;
 use crate::transport::message::{
     Capabilities, Features, Hello, LaneRole, Open, Purpose, TraceId, VersionRange, WallTime,
@@ -97,6 +99,23 @@ fn rest(pool: &Pool) {
     assert!(!is_called(pool));
 }
 
+/// Does what the actor does for the lanes until there is nothing to come back for soon.
+async fn act(pool: &Pool) {
+    while let Some(next) = pool.work(NOW).next.filter(|next| *next < now() + UNSAID) {
+        tokio::time::sleep_until(next.into()).await;
+    }
+}
+
+fn open() -> Open {
+    Open {
+        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
+        relay: None,
+        client: None,
+        trace: TraceId([1; 16]),
+        credit: 0,
+    }
+}
+
 fn is_called(pool: &Pool) -> bool {
     !is_pending(pin!(pool.called()))
 }
@@ -131,17 +150,10 @@ async fn a_lane_carries_one_stream_after_the_other() {
     let net = Net::new();
     let (pool, mut far) = net.pool(RULES, 1).await;
     let end = &mut far[0].1;
-    let open = Open {
-        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
-        relay: None,
-        client: None,
-        trace: TraceId([1; 16]),
-        credit: 0,
-    };
     for _ in 0..2 {
         let mut lease = pool.try_take().unwrap();
         assert_eq!(counts(&pool), (0, 1));
-        lease.link.open(open.clone()).unwrap();
+        lease.link.open(open()).unwrap();
         let serve = async {
             end.next_open().await.unwrap().unwrap();
             end.refuse(Reason::TargetRefused, "").unwrap();
@@ -152,6 +164,7 @@ async fn a_lane_carries_one_stream_after_the_other() {
             let received = std::future::poll_fn(|cx| lease.link.poll_received(cx)).await;
             assert!(matches!(received, Ok(Received::Reset(Reason::TargetRefused))));
             lease.give_back().await;
+            act(&pool).await;
         };
         within(async { tokio::join!(serve, ask) }).await;
         assert_eq!(counts(&pool), (1, 0));

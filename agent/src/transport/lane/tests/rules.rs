@@ -278,3 +278,31 @@ fn an_opener_that_does_not_wait_for_done_is_caught_and_what_is_queued_is_bounded
     lane2.ping(u64::MAX);
     assert!(lane2.poll_transmit(&mut Vec::new()) < MAX_QUEUED);
 }
+
+#[test]
+fn only_the_done_of_an_opener_whose_stream_is_over_at_both_ends_can_wait() {
+    let (mut opener, mut responder, _) = pair();
+    assert!(!opener.can_wait(), "there is nothing to say");
+    opener.open(open_request()).unwrap();
+    let pass = |from: &mut Lane, to: &mut Lane| sent(from).into_iter().for_each(|frame| drop(to.handle(frame).unwrap()));
+    pass(&mut opener, &mut responder);
+    responder.accept(Opened { credit: 0, target: Detail::new("") }).unwrap();
+    pass(&mut responder, &mut opener);
+    responder.fin().unwrap();
+    pass(&mut responder, &mut opener);
+    opener.fin().unwrap();
+    assert!(!opener.can_wait(), "FIN and DONE are queued, and the responder waits for both");
+    pass(&mut opener, &mut responder);
+    assert!(!responder.can_wait(), "the opener waits for the responder's DONE");
+    pass(&mut responder, &mut opener);
+    assert!(opener.is_idle() && !opener.can_wait(), "all is said");
+
+    opener.open(open_request()).unwrap();
+    pass(&mut opener, &mut responder);
+    responder.refuse(refusal()).unwrap();
+    pass(&mut responder, &mut opener);
+    assert!(opener.is_idle() && opener.can_wait());
+    opener.ping(1);
+    assert!(!opener.can_wait(), "who asks wants an answer");
+    assert_eq!(sent(&mut opener), [Frame::Done(2), Frame::Ping(1)]);
+}
