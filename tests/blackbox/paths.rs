@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         both_blocked_is_told_and_heals,
         both_rejected_is_told_apart_from_blocked,
         links_run_over_ipv4_with_three_hosts_on_a_switch,
+        congestion_control_follows_the_path_and_the_agent_file,
         the_quic_connection_ends_with_its_last_stream_when_lanes_are_to_be_had,
     ]
 }
@@ -136,6 +137,28 @@ fn links_run_over_ipv4_with_three_hosts_on_a_switch() -> Result<()> {
         let client = mesh.reach("app", node)?;
         let served = adit_tests::wait::accept(&server, SOON)?;
         adit_tests::load::round_trip(&client, &served, node.as_bytes(), SOON)?;
+    }
+    Ok(())
+}
+
+fn congestion_control_follows_the_path_and_the_agent_file() -> Result<()> {
+    for (asked, used) in [("auto", &["cubic", "reno"][..]), ("reno", &["reno"]), ("no_such_one", &["system"])] {
+        let lines = format!("congestion = \"{asked}\"\nlog.level = \"debug\"\n");
+        let mesh = Mesh::pair("tls").agent_lines(&lines).in_namespaces().build()?;
+        let (alpha, beta, _path) = mesh.start_pair()?;
+        for agent in [&alpha, &beta] {
+            eventually("it says what it has chosen", SOON, || {
+                let log = agent.log()?;
+                let chosen = |name: &&str| log.contains(&format!("congestion=\"{name}\""));
+                ensure!(used.iter().any(chosen), "{asked}, {}: {log}", agent.name());
+                Ok(())
+            })?;
+            let warned = agent.status()?["warnings"].to_string().contains("`no_such_one` cannot be used");
+            ensure!(warned == (asked == "no_such_one"), "{asked}: {}", agent.status()?);
+        }
+        let server = mesh.serve("app", "alpha")?;
+        let (client, served) = mesh.joined(&server)?;
+        adit_tests::load::round_trip(&client, &served, b"whatever was chosen", SOON)?;
     }
     Ok(())
 }
