@@ -295,8 +295,9 @@ impl Actor {
         match command {
             Command::Accepted(way, control) => {
                 let incarnation = control.hello.incarnation;
-                let id = self.start(Direction::In, *control);
-                self.machine.handle_accepted(ControlId(id), way, incarnation, now);
+                if let Some(id) = self.start(Direction::In, *control) {
+                    self.machine.handle_accepted(ControlId(id), way, incarnation, now);
+                }
             }
             Command::Lane { link, reverse, epoch } => self.lane_accepted(link, reverse, epoch),
             Command::Quic { link, incarnation, proven } => self.quic_accepted(link, incarnation, proven),
@@ -361,8 +362,9 @@ impl Actor {
         match done {
             Dialled::Control(way, Ok(control)) => {
                 let incarnation = control.hello.incarnation;
-                let id = self.start(Direction::Out, *control);
-                self.machine.handle_dialled(ControlId(id), way, incarnation, now);
+                if let Some(id) = self.start(Direction::Out, *control) {
+                    self.machine.handle_dialled(ControlId(id), way, incarnation, now);
+                }
             }
             Dialled::Control(way, Err(failure)) => {
                 self.machine.handle_dial_failed(way, dial::for_machine(&failure), now);
@@ -373,8 +375,9 @@ impl Actor {
         }
     }
 
-    /// Runs a control connection.
-    fn start(&mut self, direction: Direction, control: Control) -> u64 {
+    /// Runs a control connection, and gives its number. One whose handshake was under way when the agent began to stop hears
+    /// goodbye, as the others have, and makes no link.
+    fn start(&mut self, direction: Direction, control: Control) -> Option<u64> {
         let id = self.next_id;
         self.next_id += 1;
         let (orders, queue) = mpsc::channel(16);
@@ -387,10 +390,14 @@ impl Actor {
             mesh_version: control.hello.mesh_version,
             skew: control.hello.skew,
         };
-        self.controls.insert(id, running);
         let clock = self.host.clock;
         self.channels.spawn(control::run(control.stream, clock, queue, notices));
-        id
+        if self.draining {
+            running.orders.try_send(Order::Bye(Reason::Draining)).ok();
+            return None;
+        }
+        self.controls.insert(id, running);
+        Some(id)
     }
 }
 
@@ -407,3 +414,6 @@ async fn at(when: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
