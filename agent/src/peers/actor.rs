@@ -94,6 +94,8 @@ pub(super) struct Actor {
     meter: LinkMeter,
     /// The connections of this peer's lanes, to be judged while there is no control channel.
     lanes: Judge,
+    /// Lanes beyond the limit, until the peer has heard so.
+    turned_away: JoinSet<()>,
     /// Lanes that are being dialled for the peer to open on.
     reversing: usize,
     /// QUIC connections for streams.
@@ -135,6 +137,7 @@ impl Actor {
             tasks: JoinSet::new(),
             meter,
             lanes: Judge::default(),
+            turned_away: JoinSet::new(),
             reversing: 0,
             quics: Quics::new(),
             draining: false,
@@ -167,6 +170,7 @@ impl Actor {
                 }
                 Some(_) = self.tasks.join_next() => {}
                 Some(_) = self.channels.join_next() => {}
+                Some(_) = self.turned_away.join_next() => {}
                 () = at(timeout) => self.machine.handle_timeout(Instant::now().into_std()),
                 _ = tick.tick() => self.lanes.look(self.up.is_some(), Instant::now()),
                 // What there is to do for lanes and QUIC connections is done at the start of each round.
