@@ -89,6 +89,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
         }
     };
     tasks.spawn(crate::memory::give_back(host.clone()));
+    tasks.spawn(crate::logging::tell_left_out());
     tasks.spawn(server::serve(admin, view.clone(), AdminLimits::default(), stopped()));
     if let Some(listener) = metrics {
         tasks.spawn(serve_metrics(listener, host.metrics.clone(), Vec::new(), stopped()));

@@ -16,6 +16,7 @@ pub mod refusals;
 pub mod services;
 pub mod snapshot;
 pub mod splice;
+pub mod table;
 pub mod transport;
 pub mod vectored;
 pub mod vocabulary;

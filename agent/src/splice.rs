@@ -90,9 +90,10 @@ pub trait Carrier {
         Poll::Pending
     }
 
-    /// Whether the stream broke before the far side had seen anything of it, so that it can be opened again elsewhere.
-    fn moved(&self) -> bool {
-        false
+    /// Why the far side did not take the stream, if it broke before that had seen anything of it, so that it can be opened again
+    /// elsewhere.
+    fn moved(&self) -> Option<Reason> {
+        None
     }
 }
 
@@ -128,16 +129,16 @@ pub enum End {
     /// The link was lost under it.
     Lost(Broken),
     /// The far side has seen nothing of it and will not: it can go on over another stream.
-    Moved,
+    Moved(Reason),
 }
 
 impl End {
     /// The reason to be told, if it is not an orderly end.
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Closed | Self::Moved => None,
+            Self::Closed => None,
             Self::Application(_) => Some(Reason::Application),
-            Self::Far(reason) | Self::Cut(reason) => Some(*reason),
+            Self::Far(reason) | Self::Cut(reason) | Self::Moved(reason) => Some(*reason),
             Self::Lost(_) => Some(Reason::LinkLost),
         }
     }
@@ -275,8 +276,10 @@ pub async fn splice<C: Carrier>(
         })
         .await
     };
-    if matches!(end, End::Lost(_)) && carrier.moved() {
-        return End::Moved;
+    if matches!(end, End::Lost(_))
+        && let Some(reason) = carrier.moved()
+    {
+        return End::Moved(reason);
     }
     if let End::Application(_) | End::Cut(_) = end
         && let Some(reason) = end.reason()

@@ -17,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
         the_half_closed_limit_cuts_half_closed_connections_alone,
         the_limit_of_connections_refuses_one_more,
         the_limit_of_pending_connections_refuses_one_more,
+        a_peer_at_its_limit_of_lanes_is_left_in_peace_and_who_waits_for_one_gets_it,
         the_handshake_limit_can_be_set,
         the_drain_limit_cuts_what_is_left,
         a_limit_out_of_range_is_told,
@@ -100,6 +101,29 @@ fn the_limit_of_pending_connections_refuses_one_more() -> Result<()> {
     let _alpha = mesh.start("alpha")?;
     let served = adit_tests::wait::accept(&server, Duration::from_secs(20))?;
     round_trip(&waits, &served, b"it was worth waiting for", SOON)
+}
+
+fn a_peer_at_its_limit_of_lanes_is_left_in_peace_and_who_waits_for_one_gets_it() -> Result<()> {
+    let mesh = Mesh::pair("tls").build()?;
+    let agent_file = mesh.directory("alpha").join("agent.toml");
+    std::fs::write(&agent_file, std::fs::read_to_string(&agent_file)? + "[limits]\nlanes_per_peer = 2\n")?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (first, first_served) = mesh.joined(&server)?;
+    let (second, second_served) = mesh.joined(&server)?;
+    // Beta would like warm lanes beside them, and one for this.
+    let waits = mesh.reach("app", "beta")?;
+    evidence::of(&alpha, &["limit"], "lanes")?;
+    let made = || beta.metric("adit_handshakes_total", &[("direction", "out"), ("result", "ok")]);
+    let before = made()?;
+    // What it does in that time is counted.
+    adit_tests::wait::pass(Duration::from_secs(3));
+    let more = made()? - before;
+    ensure!(more < 50.0, "{more} handshakes in three seconds");
+    drop((first, first_served));
+    let served = adit_tests::wait::accept(&server, SOON)?;
+    round_trip(&waits, &served, b"it was worth waiting for", SOON)?;
+    round_trip(&second, &second_served, b"nothing happened to it", SOON)
 }
 
 fn the_handshake_limit_can_be_set() -> Result<()> {

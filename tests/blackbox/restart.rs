@@ -14,6 +14,8 @@ use netsim::{Answer, Traffic};
 /// From the start of the new process until an application's bytes go through.
 const BACK: Duration = Duration::from_secs(2);
 const ROUNDS: u32 = 6;
+/// How soon after a burst its memory is given back: lanes are closed when they have been idle for ten seconds.
+const GIVEN_BACK: Duration = Duration::from_secs(30);
 
 pub(crate) fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -32,6 +34,7 @@ pub(crate) fn tests() -> Vec<Test> {
             nothing_left(transport)
         }));
     }
+    tests.push(Test::new("a_burst_of_connections_over_lanes_leaves_no_memory_behind", burst));
     tests
 }
 
@@ -112,6 +115,32 @@ fn nothing_left(transport: &str) -> Result<()> {
     let before = [calm(&alpha)?, calm(&beta)?];
     bursts(60)?;
     [&alpha, &beta].into_iter().zip(before).try_for_each(|(agent, before)| no_more_than(agent, before))
+}
+
+fn burst() -> Result<()> {
+    let mesh = Mesh::pair("tls").agent_lines("limits.connect = \"60s\"\n").build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    let _server = Server::echo(&mesh.place("alpha"), mesh.target("app", "alpha"))?;
+    let burst =
+        |count, length: u64| many::echoes(&mesh.place("beta"), mesh.listener("app", "beta"), count, length << 10);
+    // What the first few connections leave is no burst's.
+    burst(10, 4096)?;
+    let before = [calm(&alpha)?.resident, calm(&beta)?.resident];
+    for number in 1..=2 {
+        burst(1_000, 64)?;
+        let at_its_end = [alpha.usage()?.resident, beta.usage()?.resident];
+        for (at, agent) in [&alpha, &beta].into_iter().enumerate() {
+            let (before, at_its_end) = (before[at], at_its_end[at]);
+            ensure!(at_its_end > before / 10 * 15, "it was no burst: {before} then {at_its_end}");
+            eventually("memory is given back", GIVEN_BACK, || {
+                let now = agent.usage()?.resident;
+                ensure!(now <= before / 10 * 13, "burst {number}: {before}, {at_its_end} at its end, then {now}");
+                Ok(())
+            })
+            .with_context(|| agent.name().to_owned())?;
+        }
+    }
+    Ok(())
 }
 
 /// Beta is deaf while alpha begins to stop, so it opens a stream that alpha no longer serves.

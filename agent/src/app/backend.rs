@@ -22,7 +22,7 @@ use crate::host::{Host, Phase};
 use crate::peers::peer::Peer;
 use crate::peers::registry::Peers;
 use crate::refusals::Entry;
-use crate::services::table::{Connection, Event, State};
+use crate::table::{Connection, Event, State};
 use crate::transport::message::TraceId;
 use crate::vocabulary::Path;
 

@@ -132,6 +132,18 @@ pub fn link_down(peer: &NodeName, path: Path, reason: &'static str, detail: &str
     );
 }
 
+/// `log.suppressed`: lines of `who` for a cause were left out, and no line of their kind has followed to say so; of nobody: of
+/// many who are forgotten. What a [`sweep`](super::RateLimiter::sweep) finds.
+pub fn log_suppressed((who, suppressed): &(Option<(Who, &'static str)>, u64)) {
+    let (peer, source) = match who {
+        Some((Who::Peer(peer), _)) => (Some(peer.as_str()), None),
+        Some((Who::Source(source), _)) => (None, Some(tracing::field::display(source))),
+        Some((Who::Here, _)) | None => (None, None),
+    };
+    let cause = who.as_ref().map(|(_, cause)| *cause);
+    tracing::info!(target: TARGET, event = "log.suppressed", peer, source, cause, suppressed);
+}
+
 /// `mesh.reload`: a mesh document was taken (`refused` is nothing) or not taken (`refused` says why).
 pub fn mesh_reload(source: &str, old_version: Option<u64>, version: Option<u64>, refused: Option<&str>) {
     tracing::info!(

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use mesh_config::NodeName;
+use tokio::time::{Instant, sleep};
 
+use super::audit;
 use super::ratelimit::{Limits, RateLimiter, Verdict};
 use crate::refusals::source;
 
@@ -47,11 +49,11 @@ impl Passed {
 }
 
 /// A limiter by who and cause.
-type Limiter = LazyLock<Mutex<RateLimiter<(Who, &'static str)>>>;
+pub(super) type Limiter = Mutex<RateLimiter<(Who, &'static str)>>;
 
-static LIMITER: Limiter = LazyLock::new(|| Mutex::new(RateLimiter::new(Limits::default())));
+static LIMITER: LazyLock<Limiter> = LazyLock::new(|| Mutex::new(RateLimiter::new(Limits::default())));
 /// Of its own, so that no flood of strangers takes from what is kept for members.
-static MEMBERS: Limiter = LazyLock::new(|| Mutex::new(RateLimiter::new(Limits::MEMBER)));
+static MEMBERS: LazyLock<Limiter> = LazyLock::new(|| Mutex::new(RateLimiter::new(Limits::MEMBER)));
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a line that `who` causes for `cause` may be written now.
@@ -65,12 +67,31 @@ pub fn permit_member(peer: &NodeName, cause: &'static str) -> Option<Passed> {
 }
 
 fn ask(limiter: &Limiter, who: Who, cause: &'static str) -> Option<Passed> {
-    let verdict = limiter.lock().unwrap_or_else(PoisonError::into_inner).handle((who, cause), Instant::now());
+    let verdict =
+        limiter.lock().unwrap_or_else(PoisonError::into_inner).handle((who, cause), Instant::now().into_std());
     match verdict {
         Verdict::Log { suppressed } => Some(Passed { suppressed }),
         Verdict::Suppress => {
             left_out();
             None
+        }
+    }
+}
+
+/// How often it is looked for lines that were left out without another of their kind to tell of them.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Tells of lines that were left out when nothing that follows them does, for as long as it is polled.
+pub async fn tell_left_out() {
+    tell([&*LIMITER, &*MEMBERS]).await;
+}
+
+pub(super) async fn tell<const N: usize>(limiters: [&Limiter; N]) {
+    loop {
+        sleep(SWEEP).await;
+        for limiter in limiters {
+            let told = limiter.lock().unwrap_or_else(PoisonError::into_inner).sweep(Instant::now().into_std());
+            told.iter().for_each(audit::log_suppressed);
         }
     }
 }

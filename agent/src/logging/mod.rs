@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 pub use escape::escape;
-pub use limited::{Passed, Who, left_out, permit, permit_member, suppressed_lines};
+pub use limited::{Passed, Who, left_out, permit, permit_member, suppressed_lines, tell_left_out};
 pub use ratelimit::{Limits, RateLimiter, Verdict};
 pub use secret::Secret;
 

@@ -114,7 +114,7 @@ fn audit_events_have_stable_names_and_fields() {
         reason: "not_permitted",
         detail: HOSTILE.into(),
     };
-    let cases: [(&str, &str, Value); 8] = [
+    let cases: [(&str, &str, Value); 9] = [
         (
             "connection.open",
             "client event from id level path service target timestamp to trace",
@@ -142,6 +142,11 @@ fn audit_events_have_stable_names_and_fields() {
             "link.down",
             "detail event level path peer reason target timestamp",
             json(|| audit::link_down(&beta, Path::Quic, "link_lost", "timed out")),
+        ),
+        (
+            "log.suppressed",
+            "cause event level peer suppressed target timestamp",
+            json(|| audit::log_suppressed(&(Some((Who::from(&beta), "link.up")), 7))),
         ),
         (
             "mesh.reload",
@@ -188,6 +193,27 @@ fn a_flood_of_one_cause_is_a_few_lines_and_a_count() {
     });
     assert!((2..=8).contains(&text.lines().count()), "{text}");
     assert!(suppressed_lines() - before > 199_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_left_out_last_is_told_though_nothing_follows() {
+    let kept = Kept::default();
+    let options = Options { directives: "trace".into(), format: Format::Text, color: false, clock: Clock::default() };
+    let _log = tracing::subscriber::set_default(to_writer(options, kept.clone()).unwrap());
+    let limiter = Mutex::new(RateLimiter::new(Limits::default()));
+    let key = (Who::Peer("flapping-peer".parse().unwrap()), "expired");
+    let start = tokio::time::Instant::now();
+    for _ in 0..5 {
+        limiter.lock().unwrap().handle(key.clone(), start.into_std());
+    }
+    let lines = || String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+    for (seconds, told) in [(29, false), (45, true), (3_600, true)] {
+        let until = start + std::time::Duration::from_secs(seconds);
+        tokio::time::timeout_at(until, limited::tell([&limiter])).await.unwrap_err();
+        let said = "INFO  audit log.suppressed peer=flapping-peer cause=expired suppressed=2\n";
+        assert_eq!(lines().matches(said).count(), usize::from(told), "{}", lines());
+        assert_eq!(lines().lines().count(), usize::from(told));
+    }
 }
 
 #[test]

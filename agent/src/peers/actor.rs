@@ -7,6 +7,7 @@
 //! ```
 
 mod carriers;
+mod link;
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -18,10 +19,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use self::link::Up;
 use super::control::{self, Notice, Notices, Order};
 use super::dial::{self, Control};
 use super::judge::Judge;
-use super::machine::{Action, CloseReason, ControlId, Peer as Machine};
+use super::machine::{ControlId, Peer as Machine};
 use super::path::Way;
 use super::peer::{Command, Peer};
 use super::pool::policy::LaneEpoch;
@@ -29,7 +31,6 @@ use super::quic::Quics;
 use super::serve::Serve;
 use crate::host::Host;
 use crate::identity::VerifiedPeer;
-use crate::logging::audit;
 use crate::metrics::LinkMeter;
 use crate::reason::Reason;
 use crate::transport::failure::Failure;
@@ -37,10 +38,8 @@ use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
 use crate::transport::message::Incarnation;
 use crate::transport::quic::QuicLink;
-use crate::vocabulary::{Direction, Path, PeerState};
+use crate::vocabulary::Direction;
 
-/// How many runs of a peer that have ended are remembered.
-const ENDED: usize = 8;
 /// How often lanes are judged.
 const TICK: Duration = Duration::from_secs(2);
 
@@ -52,16 +51,6 @@ struct Running {
     serial: String,
     mesh_version: u64,
     skew: time::Duration,
-}
-
-/// The link, while it is up.
-struct Up {
-    id: u64,
-    way: Way,
-    /// The connection took the place of another that ran the same way.
-    replaced: bool,
-    /// How its connection ended, if the link is about to go down.
-    ending: Option<(&'static str, String)>,
 }
 
 /// A QUIC connection for streams after HELLO.
@@ -94,6 +83,8 @@ pub(super) struct Actor {
     meter: LinkMeter,
     /// The connections of this peer's lanes, to be judged while there is no control channel.
     lanes: Judge,
+    /// Lanes beyond the limit, until the peer has heard so.
+    turned_away: JoinSet<()>,
     /// Lanes that are being dialled for the peer to open on.
     reversing: usize,
     /// QUIC connections for streams.
@@ -135,6 +126,7 @@ impl Actor {
             tasks: JoinSet::new(),
             meter,
             lanes: Judge::default(),
+            turned_away: JoinSet::new(),
             reversing: 0,
             quics: Quics::new(),
             draining: false,
@@ -167,6 +159,7 @@ impl Actor {
                 }
                 Some(_) = self.tasks.join_next() => {}
                 Some(_) = self.channels.join_next() => {}
+                Some(_) = self.turned_away.join_next() => {}
                 () = at(timeout) => self.machine.handle_timeout(Instant::now().into_std()),
                 _ = tick.tick() => self.lanes.look(self.up.is_some(), Instant::now()),
                 // What there is to do for lanes and QUIC connections is done at the start of each round.
@@ -175,112 +168,6 @@ impl Actor {
                 () = at(quic_next) => {}
             }
         }
-    }
-
-    /// Does what the machine asks for.
-    fn act(&mut self) {
-        while let Some(action) = self.machine.poll() {
-            match action {
-                // Who is leaving makes no new links: the machine waits for an answer that no longer comes.
-                Action::StartDial(_) if self.draining => {}
-                Action::StartDial(way) => {
-                    let (host, name) = (self.host.clone(), self.peer.name.clone());
-                    self.dials.spawn(async move {
-                        Dialled::Control(way, dial::control(&host, &name, way).await.map(Box::new))
-                    });
-                }
-                Action::CloseControl(ControlId(id), reason) => {
-                    if let Some(running) = self.controls.remove(&id) {
-                        let reason = match reason {
-                            CloseReason::Duplicate => Reason::Superseded,
-                            CloseReason::WayNotAllowed => Reason::Other,
-                            CloseReason::FormerRun => Reason::LinkLost,
-                        };
-                        running.orders.try_send(Order::Bye(reason)).ok();
-                    }
-                }
-                Action::Up { id: ControlId(id), way, incarnation } => self.came_up(id, way, incarnation),
-                Action::Down(_) => self.went_down(),
-                Action::Ended(incarnation) => {
-                    self.peer.ended.send_modify(|ended| {
-                        ended.truncate(ENDED - 1);
-                        ended.insert(0, incarnation);
-                    });
-                }
-            }
-        }
-    }
-
-    fn came_up(&mut self, id: u64, way: Way, incarnation: Incarnation) {
-        let replaced = self.up.take().is_some_and(|before| before.way == way);
-        self.up = Some(Up { id, way, replaced, ending: None });
-        // A run that had been taken for ended may be the one that lives.
-        self.peer.ended.send_modify(|ended| ended.retain(|run| *run != incarnation));
-        let path = path_of(way);
-        if let Some(running) = self.controls.get(&id) {
-            // One connection in place of another is the same link.
-            if !replaced {
-                audit::link_up(&self.peer.name, running.direction, path, &running.address, &running.serial);
-            }
-            self.host.recent().link_came_up(&self.peer.name, Direction::Out);
-            self.host.recent().link_came_up(&self.peer.name, Direction::In);
-            let (address, skew, version) = (running.address, running.skew, running.mesh_version);
-            let serial = running.serial.clone();
-            self.meter.skew(skew.as_seconds_f64());
-            self.peer.status.send_modify(|status| {
-                status.path = Some(path);
-                status.address = Some(address);
-                status.skew = Some(skew);
-                status.rtt = None;
-                status.mesh_version = Some(version);
-                status.certificate = Some(serial);
-                status.incarnation = Some(incarnation);
-            });
-        }
-        match way {
-            Way::Tls => {
-                self.quics.retire(&self.peer);
-                self.peer.pool.open(incarnation, self.source(id));
-            }
-            Way::Quic => self.peer.pool.shut(),
-        }
-    }
-
-    fn went_down(&mut self) {
-        if let Some(up) = self.up.take() {
-            let (reason, detail) = up.ending.unwrap_or_else(|| ("restarted", "the peer has started anew".to_owned()));
-            audit::link_down(&self.peer.name, path_of(up.way), reason, &detail);
-        }
-        self.peer.pool.shut();
-        self.quics.retire(&self.peer);
-    }
-
-    /// The control connection that holds the link.
-    fn control(&self) -> Option<&Running> {
-        self.controls.get(&self.up.as_ref()?.id)
-    }
-
-    /// Tells the others how the link stands, if that has changed.
-    fn publish(&mut self) {
-        let state = match (&self.up, self.machine.is_dialling()) {
-            (Some(_), _) => PeerState::Up,
-            (None, true) => PeerState::Connecting,
-            (None, false) if self.machine.error().is_some() => PeerState::Down,
-            (None, false) => PeerState::Idle,
-        };
-        let error = self.machine.error();
-        let path = self.up.as_ref().map(|up| path_of(up.way));
-        self.meter.state(path, state);
-        self.peer.status.send_if_modified(|status| {
-            let changed = status.state != state || status.error != error || status.path != path;
-            if changed {
-                (status.state, status.error, status.path) = (state, error, path);
-                if path.is_none() {
-                    (status.rtt, status.skew, status.certificate) = (None, None, None);
-                }
-            }
-            changed
-        });
     }
 
     /// Whether something that leads to this run of the peer is to be used. If the run is new, the one before it ends.
@@ -295,8 +182,9 @@ impl Actor {
         match command {
             Command::Accepted(way, control) => {
                 let incarnation = control.hello.incarnation;
-                let id = self.start(Direction::In, *control);
-                self.machine.handle_accepted(ControlId(id), way, incarnation, now);
+                if let Some(id) = self.start(Direction::In, *control) {
+                    self.machine.handle_accepted(ControlId(id), way, incarnation, now);
+                }
             }
             Command::Lane { link, reverse, epoch } => self.lane_accepted(link, reverse, epoch),
             Command::Quic { link, incarnation, proven } => self.quic_accepted(link, incarnation, proven),
@@ -361,8 +249,9 @@ impl Actor {
         match done {
             Dialled::Control(way, Ok(control)) => {
                 let incarnation = control.hello.incarnation;
-                let id = self.start(Direction::Out, *control);
-                self.machine.handle_dialled(ControlId(id), way, incarnation, now);
+                if let Some(id) = self.start(Direction::Out, *control) {
+                    self.machine.handle_dialled(ControlId(id), way, incarnation, now);
+                }
             }
             Dialled::Control(way, Err(failure)) => {
                 self.machine.handle_dial_failed(way, dial::for_machine(&failure), now);
@@ -373,8 +262,9 @@ impl Actor {
         }
     }
 
-    /// Runs a control connection.
-    fn start(&mut self, direction: Direction, control: Control) -> u64 {
+    /// Runs a control connection, and gives its number. One whose handshake was under way when the agent began to stop hears
+    /// goodbye, as the others have, and makes no link.
+    fn start(&mut self, direction: Direction, control: Control) -> Option<u64> {
         let id = self.next_id;
         self.next_id += 1;
         let (orders, queue) = mpsc::channel(16);
@@ -387,17 +277,14 @@ impl Actor {
             mesh_version: control.hello.mesh_version,
             skew: control.hello.skew,
         };
-        self.controls.insert(id, running);
         let clock = self.host.clock;
         self.channels.spawn(control::run(control.stream, clock, queue, notices));
-        id
-    }
-}
-
-fn path_of(way: Way) -> Path {
-    match way {
-        Way::Tls => Path::Lane,
-        Way::Quic => Path::Quic,
+        if self.draining {
+            running.orders.try_send(Order::Bye(Reason::Draining)).ok();
+            return None;
+        }
+        self.controls.insert(id, running);
+        Some(id)
     }
 }
 
@@ -407,3 +294,6 @@ async fn at(when: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,30 +146,11 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
 
-    use mesh_config::NodeName;
-    use tokio::sync::{Semaphore, mpsc};
+    use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::peers::pool::Pool;
-    use crate::peers::pool::policy::Rules;
     use crate::transport::message::Incarnation;
-    use crate::transport::quic::PeerShare;
     use crate::transport::quic::tests::{links, request};
-
-    fn peer(name: &str, room: &Arc<Semaphore>) -> (Peer, mpsc::Receiver<Command>) {
-        let (commands, queue) = mpsc::channel(4);
-        let peer = Peer {
-            name: NodeName::new(name).unwrap(),
-            pool: Pool::new(Rules::new(0, 10, 10)),
-            room: room.clone(),
-            status: watch::Sender::new(Status::IDLE),
-            commands,
-            quic: watch::Sender::new(None),
-            quic_share: PeerShare::default(),
-            ended: watch::Sender::new(Vec::new()),
-        };
-        (peer, queue)
-    }
 
     fn runs(peer: &Peer, path: Option<Path>) {
         peer.status.send_modify(|status| status.path = path);
@@ -182,8 +163,8 @@ mod tests {
     #[tokio::test]
     async fn an_application_asks_for_every_peer_takes_one_place_and_leaves_a_peer_whose_link_goes_down() {
         let room = Arc::new(Semaphore::new(1));
-        let (alpha, mut alpha_queue) = peer("alpha", &room);
-        let (gamma, mut gamma_queue) = peer("gamma", &room);
+        let (alpha, mut alpha_queue) = Peer::of_test("alpha", &room);
+        let (gamma, mut gamma_queue) = Peer::of_test("gamma", &room);
         let peers = [&alpha, &gamma];
         let mut waits = pin!(first(&peers, said(), Instant::now() + Duration::from_secs(20)));
         let mut look = || waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
@@ -207,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_finds_its_way_when_the_path_changes_and_passes_by_a_connection_that_retires() {
         let room = Arc::new(Semaphore::new(1));
-        let (alpha, _queue) = peer("alpha", &room);
+        let (alpha, _queue) = Peer::of_test("alpha", &room);
         let (_pair, link, _far) = links().await;
         let old = Quic::new(link, Incarnation(2));
         old.retire();

@@ -45,7 +45,7 @@ impl OverQuic {
 
     /// What to say again elsewhere, after it has moved.
     pub(super) fn take_replay(&mut self) -> Option<Replay> {
-        if self.moved() { self.said.take() } else { None }
+        self.moved().and_then(|_| self.said.take())
     }
 
     /// Winds the stream up after its end. One that is not over is cut by its drop.
@@ -123,10 +123,10 @@ impl Carrier for OverQuic {
 
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Broken>> {
         let received = self.stream.poll_received(cx);
-        if self.moved() {
+        if let Some(reason) = self.moved() {
             // Its other streams are refused as well.
             self.on.0.retire();
-            return Poll::Ready(Err(Broken(Reason::Draining.text().to_owned())));
+            return Poll::Ready(Err(Broken(reason.text().to_owned())));
         }
         received
     }
@@ -144,8 +144,9 @@ impl Carrier for OverQuic {
     }
 
     /// A refusal is the one sure sign that the peer has not served the stream. That it retires says that it would have.
-    fn moved(&self) -> bool {
-        self.said.is_some() && self.stream.refused().is_some_and(|refused| refused.reason == Reason::Draining)
+    fn moved(&self) -> Option<Reason> {
+        let refused = self.said.as_ref().and_then(|_| self.stream.refused())?;
+        (refused.reason == Reason::Draining).then_some(refused.reason)
     }
 }
 
@@ -220,7 +221,7 @@ mod tests {
         let mut again = quic.clone().open(said).await.unwrap();
         let (bytes, ()) = tokio::join!(timeout(BOUND, serve(&b)), flushed(&mut again));
         assert_eq!(bytes.unwrap(), b"early");
-        assert!(!again.moved() && matches!(again.answer(), None | Some(Ok(_))));
+        assert!(again.moved().is_none() && matches!(again.answer(), None | Some(Ok(_))));
     }
 
     #[tokio::test]

@@ -231,6 +231,25 @@ impl Peer {
 }
 
 #[cfg(test)]
+impl Peer {
+    /// A peer without an actor, whose link is down.
+    pub(super) fn of_test(name: &str, room: &Arc<Semaphore>) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(4);
+        let peer = Self {
+            name: NodeName::new(name).unwrap(),
+            pool: Pool::new(super::pool::policy::Rules::new(0, 10, 10)),
+            room: room.clone(),
+            status: watch::Sender::new(Status::IDLE),
+            commands,
+            quic: watch::Sender::new(None),
+            ended: watch::Sender::new(Vec::new()),
+            quic_share: PeerShare::default(),
+        };
+        (peer, queue)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
@@ -238,7 +257,6 @@ mod tests {
     use mesh_config::ServiceName;
 
     use super::*;
-    use crate::peers::pool::policy::Rules;
     use crate::transport::message::{Purpose, TraceId};
 
     fn request() -> Open {
@@ -254,17 +272,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_applications_wait_than_may_whatever_they_wait_for() {
         for path in [None, Some(Path::Lane), Some(Path::Quic)] {
-            let (commands, _queue) = mpsc::channel(1);
-            let peer = Peer {
-                name: NodeName::new("beta").unwrap(),
-                pool: Pool::new(Rules::new(0, 10, 10)),
-                room: Arc::new(Semaphore::new(1)),
-                status: watch::Sender::new(Status { path, ..Status::IDLE }),
-                commands,
-                quic: watch::Sender::new(None),
-                ended: watch::Sender::new(Vec::new()),
-                quic_share: PeerShare::default(),
-            };
+            let (peer, _queue) = Peer::of_test("beta", &Arc::new(Semaphore::new(1)));
+            peer.status.send_modify(|status| status.path = path);
             let deadline = Instant::now() + Duration::from_secs(1);
             {
                 let mut waits = pin!(peer.open(request(), deadline));

@@ -100,7 +100,9 @@ impl Quics {
         link: QuicLink,
         incarnation: Incarnation,
     ) -> Result<Arc<Quic>, QuicLink> {
-        self.links.retain(|quic| quic.strong_count() > 0);
+        // One that is lost counts no longer, though an application may still be taking the last of what came on it.
+        let lives = |quic: Arc<Quic>| quic.link.connection().close_reason().is_none();
+        self.links.retain(|quic| quic.upgrade().is_some_and(lives));
         if self.links.len() >= MAX_LINKS {
             self.dial.back_off.failed(now());
             return Err(link);
@@ -184,7 +186,11 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+
     use super::*;
+    use crate::reason::Reason;
+    use crate::transport::quic::tests::links;
 
     #[test]
     fn the_end_that_dialled_the_control_channel_dials_and_the_other_helps_out() {
@@ -212,5 +218,20 @@ mod tests {
         }
         dial.took(now);
         assert_eq!(dial.due(false, true, now + STABLE), Some(now + STABLE));
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_lost_leave_room_for_others_whoever_still_reads_from_them() {
+        let (peer, _queue) = Peer::of_test("beta", &Arc::new(Semaphore::new(1)));
+        let mut quics = Quics::new();
+        let mut held = Vec::new();
+        for _ in 0..MAX_LINKS {
+            let (pair, link, _far) = links().await;
+            held.push((pair, quics.take(&peer, link, Incarnation(2)).unwrap()));
+        }
+        let (_pair, link, _far) = links().await;
+        let link = quics.take(&peer, link, Incarnation(2)).err().unwrap();
+        held[3].1.link.close(Reason::LinkLost);
+        assert!(quics.take(&peer, link, Incarnation(2)).is_ok());
     }
 }

@@ -134,7 +134,7 @@ impl Carrier for Stream {
         }
     }
 
-    fn moved(&self) -> bool {
+    fn moved(&self) -> Option<Reason> {
         match self {
             Self::Lane(lease) => lease.link.moved(),
             Self::Quic(over) => over.moved(),

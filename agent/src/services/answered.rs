@@ -90,7 +90,7 @@ impl<C: Asked, H: FnOnce(bool)> Carrier for Answered<'_, C, H> {
         self.stream.poll_lost(cx)
     }
 
-    fn moved(&self) -> bool {
+    fn moved(&self) -> Option<Reason> {
         self.stream.moved()
     }
 }

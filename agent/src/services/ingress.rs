@@ -1,6 +1,5 @@
 //! Application to mesh: the listeners for services that this node reaches, and what becomes of each connection.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +7,8 @@ use std::time::Duration;
 
 use mesh_config::ServiceName;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::live::{self, Live};
@@ -38,8 +38,7 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
         // What a connection is accepted with, it inherits.
         host.congestion.set_towards_application(&listener, address);
     }
-    // Each session holds a sender: the last one's end is the end of all.
-    let (living, mut all_ended) = mpsc::channel::<Infallible>(1);
+    let mut sessions = JoinSet::new();
     {
         let draining = host.reached(Phase::Draining);
         tokio::pin!(draining);
@@ -47,11 +46,8 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((app, client)) => {
-                        let (host, peers, service, lives) = (host.clone(), peers.clone(), service.clone(), living.clone());
-                        tokio::spawn(async move {
-                            let _lives = lives;
-                            session(&host, &peers, service, app, client).await;
-                        });
+                        let (host, peers, service) = (host.clone(), peers.clone(), service.clone());
+                        sessions.spawn(async move { session(&host, &peers, service, app, client).await });
                     }
                     Err(error) if is_exhausted(&error) => {
                         note(&host, None, &service, None, Layer::Limit, "exhausted", error.to_string());
@@ -60,12 +56,13 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
                     // The application has gone before it was accepted.
                     Err(_) => {}
                 },
+                Some(_) = sessions.join_next() => {}
                 () = &mut draining => break,
             }
         }
     }
-    drop((listener, living));
-    all_ended.recv().await;
+    drop(listener);
+    while sessions.join_next().await.is_some() {}
 }
 
 /// One application's connection, from accept to end.
@@ -105,7 +102,7 @@ impl Failed {
             End::Lost(broken) => (Layer::NoRoute, Reason::LinkLost, broken.to_string()),
             End::Cut(reason @ Reason::LinkLost) => (Layer::NoRoute, *reason, reason.text().to_owned()),
             End::Cut(reason) | End::Far(reason) => (Layer::Limit, *reason, reason.text().to_owned()),
-            End::Closed | End::Application(_) | End::Moved => return None,
+            End::Closed | End::Application(_) | End::Moved(_) => return None,
         };
         Some(Self { layer, reason, detail })
     }
@@ -172,15 +169,15 @@ async fn carry(
     let answered = stream.as_ref().and_then(Stream::answer);
     let failed = match (&answered, &end) {
         (Some(Err(refused)), End::Far(_)) => Some(Failed::from(refused)),
-        (_, End::Moved) => {
-            let detail = format!("`{}` is stopping and no other way to it was ready", peer.name());
-            Some(Failed { layer: Layer::Limit, reason: Reason::Draining, detail })
+        (_, End::Moved(reason)) => {
+            let detail = format!("`{}`: {}, and no other way to it was ready", peer.name(), reason.text());
+            Some(Failed { layer: Layer::Limit, reason: *reason, detail })
         }
         (None, end) => Failed::unanswered(end),
         _ => None,
     };
     match (end, stream) {
-        (End::Moved, _) | (_, None) => {}
+        (End::Moved(_), _) | (_, None) => {}
         (End::Lost(broken), _) => {
             tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
         }

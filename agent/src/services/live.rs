@@ -139,7 +139,7 @@ pub async fn run_moving(
             }
         });
         let end = splice::splice(app, &mut watched, limits, meter, finished, cut).await;
-        let End::Moved = end else { break (end, Some(stream)) };
+        let End::Moved(reason) = end else { break (end, Some(stream)) };
         let Some(replay) = stream.take_replay() else { break (end, None) };
         finished = replay.2;
         // What it ran over is let go first: a peer that stops waits for that.
@@ -147,7 +147,7 @@ pub async fn run_moving(
         // Rare, so its memory is not every connection's.
         let reopened = Box::pin(async {
             tokio::select! {
-                reopened = peer.reopen(replay, deadline) => reopened.map_err(|_| End::Moved),
+                reopened = peer.reopen(replay, deadline) => reopened.map_err(|_| End::Moved(reason)),
                 error = splice::reset_of(app) => Err(End::Application(error)),
                 reason = told.as_mut() => Err(End::Cut(reason)),
             }
@@ -160,8 +160,7 @@ pub async fn run_moving(
     if matches!(end, End::Closed) {
         in_order(app);
     }
-    let reason = if matches!(end, End::Moved) { Some(Reason::Draining) } else { end.reason() };
-    live.end(reason);
+    live.end(end.reason());
     (end, stream)
 }
 

@@ -6,5 +6,6 @@ pub mod bench;
 pub mod egress;
 pub mod ingress;
 pub mod live;
-pub mod table;
 pub mod unsupported;
+
+use crate::table;

@@ -51,6 +51,8 @@ where
     let mut attempts = JoinSet::new();
     let mut next = started;
     let mut best: Option<Failure> = None;
+    // Those that have been tried and have said nothing.
+    let mut silent: Vec<SocketAddr> = Vec::new();
     loop {
         if attempts.is_empty() && waiting.is_empty() {
             return Err(best.unwrap_or_else(|| Failure::silent(0.0)));
@@ -60,24 +62,23 @@ where
             Some(done) = attempts.join_next() => match done {
                 Ok((_, Ok(answered))) => return Ok(answered),
                 Ok((address, Err(failure))) => {
-                    let failure: Failure = failure;
-                    if best.as_ref().is_none_or(|best| rank(&failure) > rank(best)) {
-                        best = Some(failure.at(address));
-                    }
+                    silent.retain(|other| *other != address);
+                    best = Some(louder(best, Failure::at(failure, address)));
                     next = Instant::now();
                 }
                 Err(_) => {}
             },
             () = sleep_until(deadline) => {
-                let silent = silent_since(started);
-                return Err(match addresses.first() {
-                    Some(first) => silent.at(*first),
-                    None => silent,
+                let none = silent_since(started);
+                return Err(match silent.first() {
+                    Some(first) => louder(best, none.at(*first)),
+                    None => best.unwrap_or(none),
                 });
             }
             () = sleep_until(next), if !waiting.is_empty() => {
                 if let Some(address) = waiting.pop_front() {
                     let attempt = attempt(address);
+                    silent.push(address);
                     attempts.spawn(async move { (address, attempt.await) });
                 }
                 next = Instant::now() + ATTEMPT_DELAY;
@@ -88,6 +89,11 @@ where
 
 fn silent_since(started: Instant) -> Failure {
     Failure::silent((Instant::now() - started).as_secs_f64().round())
+}
+
+/// The one of two failures that says more, the former if they say as much.
+fn louder(former: Option<Failure>, latter: Failure) -> Failure {
+    former.filter(|former| rank(former) >= rank(&latter)).unwrap_or(latter)
 }
 
 /// How much a failure says.
@@ -147,5 +153,20 @@ mod tests {
         let attempt = |_| pending::<Result<(), _>>();
         let failure = first(&addresses(20), started + Duration::from_secs(5), attempt).await.unwrap_err();
         assert_eq!((failure.layer, started.elapsed()), (Layer::Silent, Duration::from_secs(5)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_says_more_than_the_silence_that_lasts_until_the_deadline() {
+        for (layer, told) in [(Layer::Refused, (Layer::Refused, 1)), (Layer::NoRoute, (Layer::Silent, 2))] {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let attempt = move |address: SocketAddr| async move {
+                match address.port() {
+                    1 => Err::<(), _>(Failure::new(layer, "")),
+                    _ => pending().await,
+                }
+            };
+            let failure = first(&addresses(3), deadline, attempt).await.unwrap_err();
+            assert_eq!((failure.layer, failure.address.map(|at| at.port())), (told.0, Some(told.1)));
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! What streams run over: lanes, dialled ahead of need or for the peer, and QUIC connections.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Actor, Dialled, Greeted};
 use crate::identity::VerifiedPeer;
@@ -20,6 +21,10 @@ use crate::transport::message::{Incarnation, LaneRole};
 use crate::transport::quic::QuicLink;
 use crate::vocabulary::Direction;
 
+/// How long a peer may take to close a lane beyond the limit.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+/// How many such lanes wait for that at once.
+const MAX_TURNED_AWAY: usize = 16;
 /// How many reverse lanes are dialled for the peer at once, however many it asks for.
 const MAX_REVERSE: usize = 16;
 
@@ -76,7 +81,13 @@ impl Actor {
 
     /// A lane that the peer has dialled: to serve, or to open on if it is `reverse`.
     pub(super) fn lane_accepted(&mut self, link: Box<Link>, reverse: bool, epoch: LaneEpoch) {
-        if !self.is_of_use(link.incarnation()) || !self.has_room(&link) {
+        if !self.is_of_use(link.incarnation()) {
+            return;
+        }
+        if !self.has_room(&link) {
+            if !reverse {
+                self.turn_away(*link);
+            }
             return;
         }
         self.lanes.add(&link);
@@ -103,6 +114,16 @@ impl Actor {
             detail: format!("{most} lanes join this node and the peer, the limit"),
         });
         false
+    }
+
+    /// Tells the peer that nothing is served on a lane that it has dialled: a stream that it has opened there already it opens
+    /// elsewhere.
+    fn turn_away(&mut self, mut link: Link) {
+        // Of those that are dialled faster than this can be told, the peer hears by their end.
+        if self.turned_away.len() < MAX_TURNED_AWAY {
+            link.retire(Reason::Limit);
+            self.turned_away.spawn(async move { drop(timeout(TURN_AWAY, link.next_open()).await) });
+        }
     }
 
     fn serve(&mut self, link: Link) {

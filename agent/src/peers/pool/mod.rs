@@ -287,7 +287,7 @@ impl Inner {
             self.idle.insert(lane, link);
             self.policy.handle_idle(lane, now);
         } else {
-            self.policy.handle_lost(lane, now);
+            self.policy.handle_spent(lane, now);
         }
     }
 

@@ -52,6 +52,9 @@ impl Rules {
     }
 }
 
+/// A lane that ends sooner, and before a stream has come to its end on it, was of no use.
+const STABLE: Duration = Duration::from_secs(1);
+
 /// Who dials the lanes that a pool hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -113,6 +116,15 @@ pub struct Full;
 struct Idle {
     lane: LaneId,
     since: Instant,
+    /// No stream has come to its end on it.
+    fresh: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    epoch: LaneEpoch,
+    /// Since when it was there, if this is its first stream.
+    fresh: Option<Instant>,
 }
 
 /// One peer's lanes on which we open.
@@ -124,7 +136,7 @@ pub struct Policy {
     source: Option<Source>,
     /// The one that became idle last at the back.
     idle: Vec<Idle>,
-    busy: BTreeMap<LaneId, LaneEpoch>,
+    busy: BTreeMap<LaneId, Busy>,
     waiting: VecDeque<WaiterId>,
     /// Our dials in flight.
     dialling: usize,
@@ -132,6 +144,8 @@ pub struct Policy {
     asked: usize,
     asked_until: Option<Instant>,
     back_off: BackOff,
+    /// For lanes that come up and are of no use, whoever dials them: the peer has no room for more.
+    no_use: BackOff,
     actions: VecDeque<Action>,
 }
 
@@ -149,6 +163,7 @@ impl Policy {
             asked: 0,
             asked_until: None,
             back_off: BackOff::new(rules.pause.0, rules.pause.1),
+            no_use: BackOff::new(rules.pause.0, rules.pause.1),
             actions: VecDeque::new(),
         }
     }
@@ -161,8 +176,8 @@ impl Policy {
     /// An application takes the newest idle lane, if there is one. It comes back by [`handle_idle`](Self::handle_idle) or
     /// [`handle_lost`](Self::handle_lost).
     pub fn handle_take(&mut self) -> Option<LaneId> {
-        let Idle { lane, .. } = self.idle.pop()?;
-        self.busy.insert(lane, self.epoch);
+        let Idle { lane, since, fresh } = self.idle.pop()?;
+        self.busy.insert(lane, Busy { epoch: self.epoch, fresh: fresh.then_some(since) });
         Some(lane)
     }
 
@@ -189,6 +204,7 @@ impl Policy {
     pub fn handle_up(&mut self, source: Source, now: Instant) {
         self.source = Some(source);
         self.back_off.reset();
+        self.no_use.reset();
         (self.asked, self.asked_until) = (0, None);
         self.plan(now);
     }
@@ -226,18 +242,37 @@ impl Policy {
 
     /// The stream on a lane is over, and the lane is idle again.
     pub fn handle_idle(&mut self, lane: LaneId, now: Instant) {
-        match self.busy.remove(&lane) {
-            Some(epoch) if epoch == self.epoch => self.idle.push(Idle { lane, since: now }),
-            Some(_) => self.actions.push_back(Action::Retire(lane)),
-            None => {}
+        if let Some(busy) = self.busy.remove(&lane) {
+            self.no_use.reset();
+            if busy.epoch == self.epoch {
+                self.idle.push(Idle { lane, since: now, fresh: false });
+            } else {
+                self.actions.push_back(Action::Retire(lane));
+            }
         }
+        self.plan(now);
+    }
+
+    /// The stream on a lane is over, and the lane is gone or of no further use.
+    pub fn handle_spent(&mut self, lane: LaneId, now: Instant) {
+        self.busy.remove(&lane);
+        self.no_use.reset();
         self.plan(now);
     }
 
     /// A lane is gone: it is used no more.
     pub fn handle_lost(&mut self, lane: LaneId, now: Instant) {
-        if self.busy.remove(&lane).is_none() {
-            self.idle.retain(|idle| idle.lane != lane);
+        let idle = || self.idle.iter().position(|idle| idle.lane == lane);
+        let fresh = match self.busy.remove(&lane) {
+            Some(busy) => busy.fresh,
+            None => idle().map(|at| self.idle.remove(at)).and_then(|idle| idle.fresh.then_some(idle.since)),
+        };
+        if let Some(since) = fresh {
+            if now.saturating_duration_since(since) < STABLE {
+                self.no_use.failed(now);
+            } else {
+                self.no_use.reset();
+            }
         }
         self.plan(now);
     }
@@ -254,10 +289,12 @@ impl Policy {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_make`](Self::poll_make) at the latest.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let paused = self.source == Some(Source::Dial) && self.missing() > 0;
-        let dial = if paused { self.back_off.until() } else { None };
+        let short = self.missing() > 0;
+        let dial = if short && self.source == Some(Source::Dial) { self.back_off.until() } else { None };
+        // Both pauses must be over.
+        let make = if short { dial.max(self.no_use.until()) } else { None };
         let old = self.idle.first().filter(|_| self.idle.len() > self.kept()).map(|idle| idle.since + self.rules.idle);
-        [dial, old, self.asked_until].into_iter().flatten().min()
+        [make, old, self.asked_until].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -294,6 +331,9 @@ impl Policy {
     }
 
     fn make(&self, now: Instant) -> Option<Make> {
+        if !self.no_use.is_over(now) {
+            return None;
+        }
         let count = Some(self.missing()).filter(|&count| count > 0)?;
         match self.source? {
             Source::Either if self.back_off.has_failed() => Some(Make::Ask(count)),
@@ -321,7 +361,7 @@ impl Policy {
         if epoch != self.epoch || self.idle.len() + self.busy.len() >= self.rules.most {
             self.actions.push_back(Action::Retire(lane));
         } else {
-            self.idle.push(Idle { lane, since: now });
+            self.idle.push(Idle { lane, since: now, fresh: true });
         }
         self.plan(now);
     }

@@ -66,7 +66,8 @@ pub struct Link {
     ended: Option<Received>,
     answer: Option<Result<Opened, Refused>>,
     replay: Option<Replay>,
-    moved: bool,
+    /// Why the peer left without the stream.
+    moved: Option<Reason>,
     broken: Option<String>,
     closed: bool,
     /// OPENED waits for what follows it, until then.
@@ -91,7 +92,7 @@ impl Link {
             ended: None,
             answer: None,
             replay: None,
-            moved: false,
+            moved: None,
             broken: None,
             closed: false,
             held: None,
@@ -314,7 +315,7 @@ impl Link {
 
     fn begin(&mut self) {
         (self.ended, self.answer, self.replay) = (None, None, None);
-        (self.moved, self.slot_waits) = (false, false);
+        (self.moved, self.slot_waits) = (None, false);
     }
 
     /// Keeps nothing that an idle lane does not need.

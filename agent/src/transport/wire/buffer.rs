@@ -1,15 +1,16 @@
 //! Buffers for bytes in flight. A connection that moves nothing holds none.
 //!
-//! Each thread keeps a few that were given back last, so that the same warm memory serves one connection after the other.
+//! Each thread keeps a few that were given back last, so that the same warm memory serves one connection after the other,
+//! until somebody finds that [they are kept for nothing](let_go).
 
-use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::RECORD;
 use crate::transport::lane::machine::MAX_QUEUED;
 
 /// How many buffers of a size a thread keeps.
-const KEPT: usize = 16;
+const MOST: usize = 16;
 
 /// How much a buffer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,36 @@ impl Size {
     }
 }
 
+/// What a thread keeps, by size. Its lock is free but while somebody lets go.
+#[derive(Default)]
+struct Kept(Mutex<[Vec<Box<[u8]>>; 2]>);
+
+impl Kept {
+    /// A thread's, of which the others know.
+    fn of_this_thread() -> Arc<Self> {
+        let kept = Arc::<Self>::default();
+        let mut all = lock(&ALL);
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&kept));
+        kept
+    }
+}
+
+static ALL: Mutex<Vec<Weak<Kept>>> = Mutex::new(Vec::new());
+
 thread_local! {
-    static POOL: RefCell<[Vec<Box<[u8]>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static KEPT: Arc<Kept> = Kept::of_this_thread();
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Frees what all threads keep.
+pub(crate) fn let_go() {
+    for kept in lock(&ALL).iter().filter_map(Weak::upgrade) {
+        std::mem::take(&mut *lock(&kept.0));
+    }
 }
 
 /// A buffer of the pool. Dropped, it goes back.
@@ -46,7 +75,7 @@ pub(super) struct Buffer {
 impl Buffer {
     /// A buffer with whatever was in it before.
     pub(super) fn new(size: Size) -> Self {
-        let kept = POOL.with_borrow_mut(|pool| pool[size as usize].pop());
+        let kept = KEPT.try_with(|kept| lock(&kept.0)[size as usize].pop()).ok().flatten();
         Self { size, bytes: kept.unwrap_or_else(|| vec![0; size.bytes()].into()) }
     }
 
@@ -73,13 +102,35 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        // While the thread ends there is no pool: the buffer is freed.
-        let _freed = POOL.try_with(|pool| {
-            if let Ok(mut pool) = pool.try_borrow_mut()
-                && pool[self.size as usize].len() < KEPT
-            {
-                pool[self.size as usize].push(bytes);
+        // While the thread ends it keeps nothing: the buffer is freed.
+        let _freed = KEPT.try_with(|kept| {
+            let kept = &mut lock(&kept.0)[self.size as usize];
+            if kept.len() < MOST {
+                kept.push(bytes);
             }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_keeps_buffers_lets_go_of_them_for_another() {
+        let (kept, go_on) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                drop([Size::Small, Size::Large].map(Buffer::new));
+                let number = || KEPT.with(|kept| lock(&kept.0).iter().map(Vec::len).sum::<usize>());
+                assert_eq!(number(), 2);
+                kept.wait();
+                go_on.wait();
+                assert_eq!(number(), 0);
+            });
+            kept.wait();
+            let_go();
+            go_on.wait();
         });
     }
 }

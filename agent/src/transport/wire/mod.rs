@@ -16,6 +16,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
+pub(crate) use self::buffer::let_go;
 use self::inbound::Inbound;
 use self::outbound::{MOST_SLOTS, Outbound};
 use super::frame::HEADER;

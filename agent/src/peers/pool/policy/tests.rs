@@ -80,6 +80,58 @@ fn lanes_are_capped_and_a_returned_one_serves_who_waits_at_the_cap() {
     assert_eq!(drain(&mut pool), [Action::Retire(LaneId(9))], "one that nobody asked for");
 }
 
+/// A peer that has no room for more lanes takes each and closes it.
+#[test]
+fn lanes_that_end_before_they_were_of_use_are_made_again_with_growing_pauses() {
+    for source in [Source::Dial, Source::Ask, Source::Either] {
+        let mut now = Instant::now();
+        let mut pool = up(source, now);
+        let mut lane = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            assert_eq!(pool.poll_make(now).map(count), Some(2), "{source:?}");
+            for _ in 0..2 {
+                lane += 1;
+                came(&mut pool, source, lane, now);
+            }
+            // An application has taken one of them, the other was idle.
+            pool.handle_take();
+            for lane in [lane - 1, lane] {
+                pool.handle_lost(LaneId(lane), now);
+            }
+            assert_eq!(pool.poll_make(now), None, "{source:?}");
+            let next = pool.next_timeout().unwrap();
+            pauses.push((next - now).as_millis());
+            now = next;
+        }
+        assert_eq!(pauses, [50, 100, 200, 400, 800, 1000, 1000], "{source:?}");
+        // One that has carried a stream to its end was of use, and so was one that has lived for a while.
+        assert!(pool.poll_make(now).is_some());
+        came(&mut pool, source, 98, now);
+        pool.handle_take();
+        pool.handle_idle(LaneId(98), now);
+        pool.handle_lost(LaneId(98), now);
+        assert!(pool.is_short(now), "{source:?}");
+        pool.poll_make(now);
+        came(&mut pool, source, 99, now);
+        pool.handle_lost(LaneId(99), now + STABLE);
+        assert!(pool.is_short(now + STABLE), "{source:?}");
+    }
+}
+
+fn came(pool: &mut Policy, source: Source, lane: u64, now: Instant) {
+    match source {
+        Source::Ask => pool.handle_given(LaneId(lane), OLD, now),
+        Source::Dial | Source::Either => pool.handle_made(LaneId(lane), OLD, now),
+    }
+}
+
+fn count(make: Make) -> usize {
+    match make {
+        Make::Dial(count) | Make::Ask(count) => count,
+    }
+}
+
 #[test]
 fn a_pool_that_is_no_longer_used_shrinks_to_its_warm_lanes() {
     let now = Instant::now();

@@ -224,8 +224,8 @@ impl Carrier for Link {
                 }
                 Signal::Event(Event::Fin) => self.ended = Some(Received::Fin),
                 Signal::Event(Event::Reset(reason)) => self.ended = Some(Received::Reset(reason)),
-                Signal::Event(Event::Bye { moved: true, .. }) => {
-                    self.moved = true;
+                Signal::Event(Event::Bye { moved: true, reason }) => {
+                    self.moved = Some(reason);
                     return Poll::Ready(Err(Broken("the peer serves no more streams on this lane".to_owned())));
                 }
                 Signal::Event(_) => {}
@@ -267,7 +267,7 @@ impl Carrier for Link {
         Poll::Ready(self.lost(error.into()))
     }
 
-    fn moved(&self) -> bool {
+    fn moved(&self) -> Option<Reason> {
         self.moved
     }
 }

@@ -284,7 +284,8 @@ fn only_the_done_of_an_opener_whose_stream_is_over_at_both_ends_can_wait() {
     let (mut opener, mut responder, _) = pair();
     assert!(!opener.can_wait(), "there is nothing to say");
     opener.open(open_request()).unwrap();
-    let pass = |from: &mut Lane, to: &mut Lane| sent(from).into_iter().for_each(|frame| drop(to.handle(frame).unwrap()));
+    let pass =
+        |from: &mut Lane, to: &mut Lane| sent(from).into_iter().for_each(|frame| drop(to.handle(frame).unwrap()));
     pass(&mut opener, &mut responder);
     responder.accept(Opened { credit: 0, target: Detail::new("") }).unwrap();
     pass(&mut responder, &mut opener);

@@ -1,0 +1,97 @@
+use std::net::Ipv4Addr;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::agent_file::Limits;
+use crate::clock::Clock;
+use crate::identity::{ALPN_CTL, TlsContext, tests::contexts};
+use crate::peers::registry::Peers;
+use crate::peers::serve::Serving;
+use crate::snapshot::{Epochs, Snapshot};
+use crate::transport::message::{LaneRole, Open};
+use crate::transport::quic::QuicStream;
+use crate::transport::secure;
+use crate::vocabulary::{Congestion, RecordLayer};
+
+const BOUND: Duration = Duration::from_secs(20);
+const MESH: &str = r#"
+    [mesh]
+    name = "lab"
+    version = 1
+    transport = "tls"
+    [node.alpha]
+    address = "127.0.0.1:1"
+    [node.beta]
+    [service.app]
+    on = ["alpha"]
+    allow = ["beta"]
+    target = "127.0.0.1:2"
+    listen = "127.0.0.1:3"
+"#;
+
+/// What nobody asks for is not served.
+struct Nothing;
+
+impl Serve for Nothing {
+    fn lane<'a>(&'a self, _: &'a VerifiedPeer, _: Open, _: &'a mut Link, _: Serving<'a>) -> Serving<'a> {
+        Box::pin(async {})
+    }
+
+    fn quic<'a>(&'a self, _: &'a VerifiedPeer, _: Open, _: &'a mut QuicStream, _: Serving<'a>) -> Serving<'a> {
+        Box::pin(async {})
+    }
+}
+
+fn host_of(tls: TlsContext, run: u64) -> Arc<Host> {
+    let mesh = mesh_config::Mesh::check(MESH, "mesh.toml").unwrap().mesh;
+    let snapshot = Snapshot { mesh: Arc::new(mesh), tls, epochs: Epochs::FIRST };
+    Host::new(snapshot, Limits::default(), RecordLayer::Adit, Congestion::default(), Clock::default(), Incarnation(run))
+}
+
+/// A control connection that beta has dialled: alpha's end and beta's.
+async fn dialled(alpha: &Host, beta: &Host) -> (Command, Control) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let deadline = Instant::now() + BOUND;
+    let (a, b) = (alpha.snapshot.load_full(), beta.snapshot.load_full());
+    let (mine, theirs) = (alpha.hello(LaneRole::Opener), beta.hello(LaneRole::Opener));
+    let me = alpha.me();
+    let near = secure::accept(&a.tls, &[ALPN_CTL], accepted, mine, RecordLayer::Adit, deadline);
+    let far = secure::dial(&b.tls, &me, ALPN_CTL, tcp, theirs, RecordLayer::Adit, deadline);
+    let (near, far) = tokio::join!(near, far);
+    (Command::Accepted(Way::Tls, Box::new(near.unwrap().into())), far.unwrap().into())
+}
+
+#[tokio::test]
+async fn a_control_channel_that_comes_while_the_agent_drains_is_told_goodbye_and_holds_nothing_up() {
+    let [alpha, beta] = contexts(["alpha", "beta"]);
+    let (alpha, beta) = (host_of(alpha, 1), host_of(beta, 2));
+    let peers = Peers::start(alpha.clone(), Arc::new(Nothing));
+    let peer = peers.peer(&beta.me()).unwrap();
+    // Its goodbye goes unheard for a while, so the actor is still there when the next one comes.
+    let (first, _deaf) = dialled(&alpha, &beta).await;
+    peer.tell(first).await;
+    timeout(BOUND, peer.status.subscribe().wait_for(|status| status.path.is_some())).await.unwrap().unwrap();
+    let (late, far) = dialled(&alpha, &beta).await;
+    let started = Instant::now();
+    let mut drained = pin!(peers.drain(10 * BOUND));
+    // The goodbye to all is said first.
+    assert!(drained.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    peer.tell(late).await;
+    let (_orders, queue) = mpsc::channel(1);
+    let (notices, mut heard) = mpsc::channel(8);
+    let mut far_end = pin!(control::run(far.stream, Clock::default(), queue, Notices { id: 1, queue: notices }));
+    timeout(BOUND, async { tokio::join!(drained.as_mut(), far_end.as_mut()) }).await.expect("both end soon");
+    assert!(started.elapsed() < BOUND);
+    let mut last = None;
+    while let Some((_, notice)) = heard.recv().await {
+        last = Some(notice);
+    }
+    assert_eq!(last, Some(Notice::Bye(Reason::Draining)));
+    assert!(peer.path().is_none(), "no link came of it");
+}
