@@ -1,16 +1,19 @@
 //! Hostile QUIC at the agent's port: by strangers before the handshake, and by a member that has been broken into.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::time::Duration;
 
 use adit_tests::hostile::CONTROL;
+use adit_tests::load::content::Content;
+use adit_tests::load::digest_of;
+use adit_tests::load::exchange::{receive, send};
 use adit_tests::mesh::SOON;
 use adit_tests::pki::{Authority, Leaf};
 use adit_tests::quic::{Client, DATA, Level, crypto_frame, open, put_parameter, put_varint, reset_frame, stream_frame};
 use adit_tests::suite::Test;
-use adit_tests::wait::accept;
+use adit_tests::wait::{accept, eventually, pass};
 use adit_tests::{Agent, Mesh, tests};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![new:
@@ -23,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         tiny_frames_with_gaps_cost_a_member_no_more_than_its_share_of_memory,
         gaps_on_thousands_of_streams_that_are_served_cost_a_member_no_more_than_its_share_of_memory,
         bytes_behind_a_gap_are_no_more_than_the_window,
+        a_slow_reader_gets_all_of_what_was_finished_before_its_quic_connection_ended,
     ]
 }
 
@@ -341,4 +345,40 @@ fn bytes_behind_a_gap_are_no_more_than_the_window() -> Result<()> {
     ensure!((6 << 20..7 << 20).contains(&sent), "after {sent} bytes");
     target.ensure_small(before, "one gap")?;
     target.ensure_well()
+}
+
+/// The peer's agent is gone, and its QUIC connection with it; but all of what its application sent has come.
+fn a_slow_reader_gets_all_of_what_was_finished_before_its_quic_connection_ended() -> Result<()> {
+    const SEED: u64 = 5;
+    let mesh = Mesh::pair("quic").build()?;
+    let (alpha, mut beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    // More than the kernel keeps for a reader that takes nothing, and no more than alpha takes on top: how much that is, depends.
+    let open = |agent: &Agent, role| agent.metric("adit_connections", &[("role", role)]);
+    let mut found = None;
+    for size in (1..=16).map(|mib| mib << 20) {
+        let (client, served) = mesh.joined(&server)?;
+        send(&client, Content::new(SEED, size))?;
+        served.shutdown(Shutdown::Write)?;
+        eventually("beta is through with it", SOON, || {
+            ensure!(open(&beta, "reach")? == 0.0);
+            Ok(())
+        })?;
+        if open(&alpha, "offer")? > 0.0 {
+            found = Some((size, served));
+            break;
+        }
+    }
+    let (size, served) = found.context("the kernel took all of it each time")?;
+    beta.terminate()?;
+    beta.wait(SOON)?;
+    eventually("alpha has lost the link", SOON, || {
+        ensure!(alpha.peer("beta")?["state"] != "up");
+        Ok(())
+    })?;
+    // The reader is slow: its agent has heard long before of the connection's end.
+    pass(Duration::from_secs(1));
+    let received = receive(&served)?;
+    ensure!((received.bytes, received.digest) == (size, digest_of(SEED, size)), "{} bytes of {size}", received.bytes);
+    Ok(())
 }
