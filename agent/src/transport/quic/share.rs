@@ -47,6 +47,12 @@ impl PeerShare {
         self.budget().used()
     }
 
+    /// How many pieces behind gaps are counted.
+    #[cfg(test)]
+    pub(super) fn pieces(&self) -> u64 {
+        self.0.pieces.load(Ordering::Relaxed)
+    }
+
     pub(super) fn budget(&self) -> MutexGuard<'_, Budget> {
         self.0.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
