@@ -1,15 +1,19 @@
 //! Hostile QUIC at the agent's port: by strangers before the handshake, and by a member that has been broken into.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::time::Duration;
 
 use adit_tests::hostile::CONTROL;
+use adit_tests::load::content::Content;
+use adit_tests::load::digest_of;
+use adit_tests::load::exchange::{receive, send};
 use adit_tests::mesh::SOON;
 use adit_tests::pki::{Authority, Leaf};
-use adit_tests::quic::{Client, DATA, Level, crypto_frame, put_parameter, put_varint, stream_frame};
+use adit_tests::quic::{Client, DATA, Level, crypto_frame, open, put_parameter, put_varint, reset_frame, stream_frame};
 use adit_tests::suite::Test;
+use adit_tests::wait::{accept, eventually, pass};
 use adit_tests::{Agent, Mesh, tests};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) fn tests() -> Vec<Test> {
     tests![new:
@@ -20,11 +24,15 @@ pub(crate) fn tests() -> Vec<Test> {
         crypto_beyond_the_buffer_is_refused_and_costs_no_memory,
         mangled_handshakes_harm_nobody,
         tiny_frames_with_gaps_cost_a_member_no_more_than_its_share_of_memory,
+        gaps_on_thousands_of_streams_that_are_served_cost_a_member_no_more_than_its_share_of_memory,
+        bytes_behind_a_gap_are_no_more_than_the_window,
+        a_slow_reader_gets_all_of_what_was_finished_before_its_quic_connection_ended,
     ]
 }
 
 /// RFC 9000 §20.1.
 const TRANSPORT_PARAMETER_ERROR: u64 = 0x08;
+const FLOW_CONTROL_ERROR: u64 = 0x03;
 const CRYPTO_BUFFER_EXCEEDED: u64 = 0x0d;
 const FRAME_ENCODING_ERROR: u64 = 0x07;
 
@@ -220,36 +228,157 @@ fn mangled_handshakes_harm_nobody() -> Result<()> {
     target.ensure_well()
 }
 
+/// What a broken member's gaps may pin, in bytes.
+const SHARE: u64 = 32 << 20;
+/// The error code of an agent that says that the peer broke the protocol.
+const PROTOCOL: u64 = 13;
+
+impl Target {
+    /// A member with a link, and alpha's memory then.
+    fn greeted(&self) -> Result<(Client, u64)> {
+        let mut client = self.member(DATA, |parameters| parameters)?;
+        client.handshake(SOON, |client, datagram| client.send(&datagram))?;
+        client.greet(SOON)?;
+        Ok((client, self.alpha.usage()?.resident))
+    }
+
+    fn ensure_small(&self, before: u64, what: &str) -> Result<()> {
+        let held = self.alpha.usage()?.resident.saturating_sub(before);
+        ensure!(held < SHARE, "{what}: it cost {} KiB", held >> 10);
+        Ok(())
+    }
+}
+
+/// Sends `pieces` single bytes on a stream, with a byte missing before each.
+fn scatter(client: &mut Client, stream: u64, from: u64, pieces: u64) -> Result<()> {
+    for first in (0..pieces).step_by(150) {
+        let frames = (first..pieces.min(first + 150)).flat_map(|n| stream_frame(stream, from + 1 + 2 * n, &[0]));
+        let datagram = client.packet(Level::OneRtt, &frames.collect::<Vec<_>>())?;
+        client.send(&datagram);
+    }
+    // The agent gets its turn: what overflows its socket would cost it nothing.
+    client.catch_up()
+}
+
 fn tiny_frames_with_gaps_cost_a_member_no_more_than_its_share_of_memory() -> Result<()> {
     let mut target = Target::new()?;
-    let mut client = target.member(DATA, |parameters| parameters)?;
-    client.handshake(SOON, |client, datagram| client.send(&datagram))?;
-    client.greet(SOON)?;
-    let before = target.alpha.usage()?.resident;
-    // A thousand pieces a stream are taken: more gaps cost the connection.
-    for stream in (1..=256).map(|n| 4 * n) {
-        for round in 0..6 {
-            let frames: Vec<_> = (0..150).flat_map(|n| stream_frame(stream, 1 + 2 * (150 * round + n), &[0])).collect();
-            let datagram = client.packet(Level::OneRtt, &frames)?;
-            client.send(&datagram);
-        }
-        // The agent gets its turn: what overflows its socket would cost it nothing.
-        client.receive(Duration::from_millis(1))?;
+    let (mut client, before) = target.greeted()?;
+    // One stream after the other, as many as there ever are at once.
+    for number in 1..=3500 {
+        client.wait_for_streams(number + 1, SOON)?;
+        scatter(&mut client, 4 * number, 0, 900)?;
+        let datagram = client.packet(Level::OneRtt, &reset_frame(4 * number, 1800))?;
+        client.send(&datagram);
     }
-    let held = target.alpha.usage()?.resident.saturating_sub(before);
-    ensure!(held < 32 << 20, "it cost {} KiB", held >> 10);
-    // One piece in each datagram, which pins all of it.
-    for stream in (1..=64).map(|n| 4 * n) {
-        for round in 0..20 {
-            let mut frames = stream_frame(stream, 4000 + 2 * round, &[0]);
+    target.ensure_small(before, "streams that were reset")?;
+    // One piece in each datagram, which would pin all of it.
+    client.wait_for_streams(3500 + 51, SOON)?;
+    for number in 3501..=3550 {
+        for piece in 0..20 {
+            let mut frames = stream_frame(4 * number, 4000 + 2 * piece, &[0]);
             frames.resize(1150, 0);
             let datagram = client.packet(Level::OneRtt, &frames)?;
             client.send(&datagram);
         }
-        client.receive(Duration::from_millis(1))?;
+        client.catch_up()?;
     }
-    let held = target.alpha.usage()?.resident.saturating_sub(before);
-    ensure!(held < 32 << 20, "it cost {} KiB", held >> 10);
-    client.close()?;
+    target.ensure_small(before, "single pieces in large datagrams")?;
+    // And as many pieces as it can leave, until it loses its connection.
+    for number in 3501..=3550 {
+        scatter(&mut client, 4 * number, 0, 900)?;
+    }
+    ensure!(client.closed(SOON)? == Some(PROTOCOL), "{:?}", client.heard);
+    target.ensure_small(before, "all at once")?;
     target.ensure_well()
+}
+
+fn gaps_on_thousands_of_streams_that_are_served_cost_a_member_no_more_than_its_share_of_memory() -> Result<()> {
+    const STREAMS: u64 = 2000;
+    let mut target = Target::new()?;
+    let server = target.mesh.serve("app", "alpha")?;
+    let (mut client, _) = target.greeted()?;
+    let mut served = Vec::new();
+    for number in 1..=STREAMS {
+        client.wait_for_streams(number + 1, SOON)?;
+        let datagram = client.packet(Level::OneRtt, &stream_frame(4 * number, 0, &open("app")?))?;
+        client.send(&datagram);
+        served.push(accept(&server, SOON)?);
+        if number % 16 == 0 {
+            client.catch_up()?;
+        }
+    }
+    let from = open("app")?.len() as u64;
+    let before = target.alpha.usage()?.resident;
+    // As many pieces as its share allows.
+    for number in 1..=STREAMS {
+        scatter(&mut client, 4 * number, from, 8)?;
+    }
+    target.ensure_small(before, "eight pieces a stream")?;
+    for number in 1..=STREAMS {
+        scatter(&mut client, 4 * number, from + 8000, 900)?;
+        if client.heard.closed.is_some() {
+            break;
+        }
+    }
+    ensure!(client.closed(SOON)? == Some(PROTOCOL), "{:?}", client.heard);
+    target.ensure_small(before, "all at once")?;
+    drop(served);
+    target.ensure_well()
+}
+
+/// All of it is read at once, and counts as under way until the gap has closed.
+fn bytes_behind_a_gap_are_no_more_than_the_window() -> Result<()> {
+    let mut target = Target::new()?;
+    let (mut client, before) = target.greeted()?;
+    client.wait_for_streams(2, SOON)?;
+    let mut sent = 0;
+    while client.heard.closed.is_none() && sent < 32 << 20 {
+        for _ in 0..32 {
+            let datagram = client.packet(Level::OneRtt, &stream_frame(4, 1 + sent, &[0; 1100]))?;
+            client.send(&datagram);
+            sent += 1100;
+        }
+        client.catch_up()?;
+    }
+    ensure!(client.closed(SOON)? == Some(FLOW_CONTROL_ERROR), "{:?}", client.heard);
+    // Three quarters of the peer's windows, and what is counted a little later.
+    ensure!((6 << 20..7 << 20).contains(&sent), "after {sent} bytes");
+    target.ensure_small(before, "one gap")?;
+    target.ensure_well()
+}
+
+/// The peer's agent is gone, and its QUIC connection with it; but all of what its application sent has come.
+fn a_slow_reader_gets_all_of_what_was_finished_before_its_quic_connection_ended() -> Result<()> {
+    const SEED: u64 = 5;
+    let mesh = Mesh::pair("quic").build()?;
+    let (alpha, mut beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    // More than the kernel keeps for a reader that takes nothing, and no more than alpha takes on top: how much that is, depends.
+    let open = |agent: &Agent, role| agent.metric("adit_connections", &[("role", role)]);
+    let mut found = None;
+    for size in (1..=16).map(|mib| mib << 20) {
+        let (client, served) = mesh.joined(&server)?;
+        send(&client, Content::new(SEED, size))?;
+        served.shutdown(Shutdown::Write)?;
+        eventually("beta is through with it", SOON, || {
+            ensure!(open(&beta, "reach")? == 0.0);
+            Ok(())
+        })?;
+        if open(&alpha, "offer")? > 0.0 {
+            found = Some((size, served));
+            break;
+        }
+    }
+    let (size, served) = found.context("the kernel took all of it each time")?;
+    beta.terminate()?;
+    beta.wait(SOON)?;
+    eventually("alpha has lost the link", SOON, || {
+        ensure!(alpha.peer("beta")?["state"] != "up");
+        Ok(())
+    })?;
+    // The reader is slow: its agent has heard long before of the connection's end.
+    pass(Duration::from_secs(1));
+    let received = receive(&served)?;
+    ensure!((received.bytes, received.digest) == (size, digest_of(SEED, size)), "{} bytes of {size}", received.bytes);
+    Ok(())
 }

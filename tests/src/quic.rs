@@ -1,5 +1,5 @@
 //! A QUIC client by hand (RFC 9000, RFC 9001), for what no careful client sends: transport parameters, frames and datagrams
-//! of any kind. It acknowledges nothing and repeats nothing, so it is for loopback, where next to nothing is lost.
+//! of any kind. It repeats nothing, so it is for loopback, where next to nothing is lost, and acknowledges only when told to.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rustls::Side;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use rustls::quic::{ClientConnection, KeyChange, Keys, Version};
+use rustls::quic::{ClientConnection, KeyChange, Keys, Secrets, Version};
 use rustls_pki_types::ServerName;
 
 use crate::hostile::client_config;
@@ -42,6 +42,8 @@ struct Space {
     keys: Option<Keys>,
     next: u64,
     largest: u64,
+    /// The numbers of the packets that came: first and last of each run, in order.
+    came: Vec<(u64, u64)>,
     sent: u64,
     /// CRYPTO that came, by its offset, and how much of it was read.
     pieces: BTreeMap<u64, Vec<u8>>,
@@ -57,6 +59,8 @@ pub struct Heard {
     pub confirmed: bool,
     /// Something came on a stream.
     pub stream: bool,
+    /// How many streams it has let the client open so far, since the handshake.
+    pub streams: u64,
     /// It closed the connection with this error code.
     pub closed: Option<u64>,
 }
@@ -69,10 +73,22 @@ pub struct Client {
     destination: Vec<u8>,
     token: Vec<u8>,
     spaces: [Space; 3],
+    /// Where the next keys of application data come from, and whether the ones in use are every second ones (RFC 9001 §6).
+    secrets: Option<Secrets>,
+    odd: bool,
     level: Level,
     hello: Vec<u8>,
     /// What the agent has said.
     pub heard: Heard,
+}
+
+/// The OPEN of a stream over QUIC, for a service.
+pub fn open(service: &str) -> Result<Vec<u8>> {
+    let mut payload = vec![0, 0, 0, 1, 0x12, u8::try_from(service.len())?];
+    payload.extend(service.as_bytes());
+    payload.extend([0x32, 16]);
+    payload.extend([7; 16]);
+    Ok([&[2, 0, 0, u8::try_from(payload.len())?], &payload[..]].concat())
 }
 
 impl Client {
@@ -95,7 +111,8 @@ impl Client {
             [Space { keys: Some(initial_keys(&destination)?), ..Space::default() }, Space::default(), Space::default()];
         let (token, hello) = (Vec::new(), Vec::new());
         let heard = Heard::default();
-        Ok(Self { socket, tls, source, destination, token, spaces, level: Level::Initial, hello, heard })
+        let (secrets, odd, level) = (None, false, Level::Initial);
+        Ok(Self { socket, tls, source, destination, token, spaces, secrets, odd, level, hello, heard })
     }
 
     /// The datagrams that TLS wants to have sent now: at first, the ClientHello.
@@ -110,7 +127,10 @@ impl Client {
             datagrams.extend(self.crypto(self.level, &bytes)?);
             match change {
                 Some(KeyChange::Handshake { keys }) => self.next_level(Level::Handshake, keys),
-                Some(KeyChange::OneRtt { keys, .. }) => self.next_level(Level::OneRtt, keys),
+                Some(KeyChange::OneRtt { keys, next }) => {
+                    self.next_level(Level::OneRtt, keys);
+                    self.secrets = Some(next);
+                }
                 None if bytes.is_empty() => return Ok(datagrams),
                 None => {}
             }
@@ -141,7 +161,7 @@ impl Client {
         let mut payload = frames.to_vec();
         payload.resize(payload.len().max(if level == Level::Initial { PADDED } else { 4 }), 0);
         let mut packet = match level {
-            Level::OneRtt => [&[0x43], &self.destination[..]].concat(),
+            Level::OneRtt => [&[if self.odd { 0x47 } else { 0x43 }], &self.destination[..]].concat(),
             Level::Initial | Level::Handshake => {
                 let kind = if level == Level::Initial { 0xc3 } else { 0xe3 };
                 let mut head = vec![kind, 0, 0, 0, 1, u8::try_from(self.destination.len())?];
@@ -203,6 +223,42 @@ impl Client {
             ensure!(!left.is_zero() && self.heard.closed.is_none(), "no HELLO came: {:?}", self.heard);
             self.receive(left)?;
         }
+        Ok(())
+    }
+
+    /// Waits until the agent lets the client open `streams` streams, and acknowledges what comes, so that it can say so.
+    pub fn wait_for_streams(&mut self, streams: u64, bound: Duration) -> Result<()> {
+        let until = Instant::now() + bound;
+        while self.heard.streams < streams {
+            let left = until.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero() && self.heard.closed.is_none(), "no {streams} streams: {:?}", self.heard);
+            self.acknowledge()?;
+            self.receive(left.min(Duration::from_millis(20)))?;
+        }
+        Ok(())
+    }
+
+    /// Takes and acknowledges all that has come: new keys among it, without which the agent soon takes nothing more.
+    pub fn catch_up(&mut self) -> Result<()> {
+        while self.receive(Duration::from_millis(1))?.0 > 0 {}
+        self.acknowledge()
+    }
+
+    /// Acknowledges the packets of application data that came, the last of them at least.
+    pub fn acknowledge(&mut self) -> Result<()> {
+        let runs: Vec<_> = self.spaces[Level::OneRtt as usize].came.iter().rev().take(32).copied().collect();
+        let Some(&(first, last)) = runs.first() else { return Ok(()) };
+        let mut frame = vec![2];
+        for number in [last, 0, runs.len() as u64 - 1, last - first] {
+            put_varint(&mut frame, number);
+        }
+        for pair in runs.windows(2) {
+            let (first, last) = pair[1];
+            put_varint(&mut frame, pair[0].0 - last - 2);
+            put_varint(&mut frame, last - first);
+        }
+        let datagram = self.packet(Level::OneRtt, &frame)?;
+        self.send(&datagram);
         Ok(())
     }
 
@@ -287,10 +343,14 @@ impl Client {
 
     fn open(&mut self, level: Level, packet: &mut [u8], at: usize) -> Option<Vec<u8>> {
         let space = &mut self.spaces[level as usize];
-        let keys = space.keys.as_ref()?;
+        let keys = space.keys.as_mut()?;
         let (head, rest) = packet.split_at_mut_checked(at)?;
         let (number, rest) = rest.split_at_mut_checked(4)?;
         keys.remote.header.decrypt_in_place(rest.get(..TAG)?, &mut head[0], number).ok()?;
+        if level == Level::OneRtt && (head[0] & 4 != 0) != self.odd {
+            let next = self.secrets.as_mut()?.next_packet_keys();
+            (keys.local.packet, keys.remote.packet, self.odd) = (next.local, next.remote, !self.odd);
+        }
         let length = usize::from(head[0] & 3) + 1;
         let cut = number[..length].iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
         // The number nearest to the next one (RFC 9000 §A.3).
@@ -300,6 +360,11 @@ impl Client {
         let (head, payload) = packet.split_at_mut(at + length);
         let plain = keys.remote.packet.decrypt_in_place(number, head, payload).ok()?.to_vec();
         space.largest = space.largest.max(number);
+        match space.came.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            Some((_, last)) if *last >= number => {}
+            _ => space.came.push((number, number)),
+        }
         Some(plain)
     }
 
@@ -336,6 +401,7 @@ impl Client {
                     let (_sequence, _retire, _id) = (varint(&mut rest)?, varint(&mut rest)?, id(&mut rest)?);
                     rest = rest.get(16..)?;
                 }
+                0x12 => self.heard.streams = self.heard.streams.max(varint(&mut rest)?),
                 // Windows and numbers of streams, and who waits for them.
                 0x04 | 0x05 | 0x10..=0x17 => {
                     let numbers = match kind {
@@ -415,6 +481,15 @@ pub fn crypto_frame(offset: u64, bytes: &[u8]) -> Vec<u8> {
     put_varint(&mut frame, offset);
     put_varint(&mut frame, bytes.len() as u64);
     frame.extend(bytes);
+    frame
+}
+
+/// A RESET_STREAM frame (RFC 9000 §19.4).
+pub fn reset_frame(stream: u64, length: u64) -> Vec<u8> {
+    let mut frame = vec![4];
+    for number in [stream, 0, length] {
+        put_varint(&mut frame, number);
+    }
     frame
 }
 

@@ -1,24 +1,17 @@
 mod said;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use mesh_config::{MeshName, NodeName, ServiceName};
-use tokio::net::{TcpListener, TcpStream};
+use mesh_config::ServiceName;
 use tokio::time::timeout;
 
 use super::*;
-use crate::clock::Clock;
-use crate::identity::{ALPN_LANE, TlsContext, tests::contexts};
 use crate::reason::Reason;
 use crate::splice::Received;
-use crate::transport::lane::machine::End;
-use crate::transport::message::{
-    Capabilities, Features, Hello, LaneRole, Open, Purpose, TraceId, VersionRange, WallTime,
-};
-use crate::transport::secure;
-use crate::vocabulary::RecordLayer;
+use crate::transport::lane::link::tests::Net;
+use crate::transport::message::{Open, Purpose, TraceId};
 
 const BOUND: Duration = Duration::from_secs(20);
 const RUN: Incarnation = Incarnation(7);
@@ -35,46 +28,7 @@ fn is_pending<F: Future>(future: Pin<&mut F>) -> bool {
     future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
-fn hello(run: Incarnation) -> Hello {
-    Hello {
-        versions: VersionRange::OURS,
-        incarnation: run,
-        wall_time: WallTime::from(Clock::default().now()),
-        mesh: MeshName::new("lab").unwrap(),
-        mesh_version: 1,
-        mesh_digest: [0; 32],
-        role: LaneRole::Opener,
-        features: Features::default(),
-        capabilities: Capabilities::default(),
-    }
-}
-
-/// Makes lanes from alpha to beta, each with an address of its own.
-struct Net {
-    alpha: TlsContext,
-    beta: TlsContext,
-    peer: NodeName,
-}
-
 impl Net {
-    fn new() -> Self {
-        let [alpha, beta] = contexts(["alpha", "beta"]);
-        Self { alpha, beta, peer: NodeName::new("beta").unwrap() }
-    }
-
-    /// The opener's end, which leads to that run of the peer, and the responder's.
-    async fn lane_to(&self, run: Incarnation) -> (Box<Link>, Link) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
-        let deadline = tokio::time::Instant::now() + BOUND;
-        let near =
-            secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello(Incarnation(1)), RecordLayer::Adit, deadline);
-        let far = secure::accept(&self.beta, &[ALPN_LANE], accepted, hello(run), RecordLayer::Adit, deadline);
-        let (near, far) = tokio::join!(near, far);
-        (Box::new(Link::new(near.unwrap(), End::Opener).0), Link::new(far.unwrap(), End::Responder).0)
-    }
-
     /// A pool whose link is up, with so many idle lanes, the newest last. The actor has nothing to do.
     async fn pool(&self, rules: Rules, lanes: usize) -> (Arc<Pool>, Vec<(SocketAddr, Link)>) {
         let pool = Pool::new(rules);

@@ -4,6 +4,8 @@
 //! where TLS put it, and DATA is handed to the application from there.
 
 mod carrier;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -148,7 +150,7 @@ impl Link {
             self.transfer()?;
             let header = self.machine.data(chunk.len()).map_err(|e| Broken(e.to_string()))?;
             let frame = [&header, chunk].concat();
-            if !self.wire.has_room(frame.len()) {
+            if !self.wire.takes(frame.len()) {
                 return Err(Broken("something else waits to be written on the lane".to_owned()));
             }
             self.wire.push(&frame).map_err(|lost| self.lost(lost))?;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::task::JoinSet;
 
-use super::MOST_STREAMS;
 use super::credit::Budget;
-use super::share::{ConnectionWindow, PeerShare};
+use super::reorder::Kept;
+use super::share::{ConnectionWindow, PeerShare, Scattered};
 use super::stream::QuicStream;
+use super::{MOST_STREAMS, UNSERVED};
 use crate::clock::Clock;
 use crate::reason::Reason;
 use crate::splice::Broken;
@@ -110,6 +111,8 @@ pub(super) struct Shared {
     pub(super) connection: Connection,
     peer: PeerShare,
     window: Mutex<ConnectionWindow>,
+    /// How many streams of the peer are being served.
+    served: Mutex<u32>,
 }
 
 impl Shared {
@@ -117,10 +120,46 @@ impl Shared {
         self.peer.budget()
     }
 
+    fn window(&self) -> MutexGuard<'_, ConnectionWindow> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes what other connections of the peer have left of its windows.
     fn widen(&self) {
-        if let Some(window) = self.window.lock().unwrap_or_else(PoisonError::into_inner).grow() {
+        let mut window = self.window();
+        if let Some(window) = window.grow() {
             self.connection.set_receive_window(window.into());
+        }
+    }
+
+    /// A stream keeps `now` behind gaps instead of `before`.
+    pub(super) fn keep(&self, before: Kept, now: Kept) -> Result<(), Scattered> {
+        if before != now {
+            let mut window = self.window();
+            if let Some(window) = window.keep(before, now)? {
+                self.connection.set_receive_window(window.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A stream that keeps `before` behind gaps is cut, and the peer has yet to end it.
+    pub(super) fn leave(&self, before: Kept) {
+        if before != Kept::default() {
+            let mut window = self.window();
+            if let Some(window) = window.leave(before) {
+                self.connection.set_receive_window(window.into());
+            }
+        }
+    }
+
+    fn serve(&self, change: impl FnOnce(u32) -> u32) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = most_streams(*served);
+        *served = change(*served);
+        let now = most_streams(*served);
+        if now != before {
+            self.connection.set_max_concurrent_bi_streams(now.into());
         }
     }
 
@@ -128,6 +167,30 @@ impl Shared {
     pub(super) fn violated(&self, what: &str) {
         self.connection.close(VarInt::from_u32(Reason::Protocol.code().into()), what.as_bytes());
     }
+}
+
+/// A stream of the peer that has said OPEN and is neither refused nor cut. While there are more of them, there may be more
+/// streams at all.
+#[derive(Debug)]
+pub(super) struct Served(Arc<Shared>);
+
+impl Served {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.serve(|served| served + 1);
+        Self(shared)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.serve(|served| served - 1);
+    }
+}
+
+/// How many streams the peer may have while so many of them are being served: as many again for those that begin and end. It
+/// doubles, as QUIC tells the peer of more streams only when they make up an eighth.
+fn most_streams(served: u32) -> u32 {
+    (UNSERVED + 2 * served.min(MOST_STREAMS).next_power_of_two()).min(MOST_STREAMS)
 }
 
 /// A QUIC connection that carries application streams, after HELLO. Either end opens.
@@ -155,8 +218,9 @@ impl QuicLink {
         // It fails only if the peer has stopped the stream, which carries nothing more anyway.
         let _ended = send.finish();
         let window = Mutex::new(ConnectionWindow::new(share.clone()));
-        let shared = Arc::new(Shared { connection, peer: share, window });
+        let shared = Arc::new(Shared { connection, peer: share, window, served: Mutex::new(0) });
         shared.widen();
+        shared.connection.set_max_concurrent_bi_streams(most_streams(0).into());
         Ok((Self { shared, asking: tokio::sync::Mutex::new(JoinSet::new()) }, hello))
     }
 

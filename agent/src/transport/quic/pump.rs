@@ -9,6 +9,7 @@ use bytes::Bytes;
 use quinn::{ReadError, VarInt, WriteError};
 
 use super::credit::{INITIAL_CREDIT, Overrun};
+use super::share::Scattered;
 use super::stream::{Answer, N, QuicStream};
 use crate::reason::Reason;
 use crate::splice::Broken;
@@ -17,6 +18,10 @@ use crate::transport::message::{Credit, Frame, MessageError};
 
 /// A sender that has not sent for this long gives back what it holds beyond [`INITIAL_CREDIT`].
 const UNUSED: Duration = Duration::from_secs(1);
+/// Counting waits for this many more bytes behind gaps, or for the end of what is at hand.
+const UNCOUNTED: u64 = 64 << 10;
+/// The same for pieces.
+const UNCOUNTED_PIECES: u64 = 1024;
 /// No sender is granted more than this, whatever the peer says: so that sums do not overflow.
 const MOST_ALLOWANCE: u64 = 1 << 40;
 
@@ -29,6 +34,8 @@ enum Violation {
     Message(#[from] MessageError),
     #[error("more than its credit")]
     Credit(#[from] Overrun),
+    #[error(transparent)]
+    Gaps(#[from] Scattered),
     #[error("{0} out of place")]
     OutOfPlace(Kind),
     #[error("a stream that ended without FIN")]
@@ -49,12 +56,13 @@ impl QuicStream {
             return Err(Broken(why.clone()));
         }
         while !self.recv_over {
-            let chunk = match pin!(self.recv.read_chunk(usize::MAX, true)).poll(cx) {
+            // In whatever order it comes: what QUIC keeps behind a gap is bounded for each stream, not for a peer.
+            let chunk = match pin!(self.recv.read_chunk(usize::MAX, false)).poll(cx) {
                 Poll::Pending => break,
                 Poll::Ready(chunk) => chunk,
             };
             let result = match chunk {
-                Ok(Some(chunk)) => self.parse(&chunk.bytes),
+                Ok(Some(chunk)) => self.take(chunk.offset, &chunk.bytes),
                 Ok(None) if self.fin_received || self.reset.is_some() => {
                     self.recv_over = true;
                     Ok(())
@@ -71,13 +79,41 @@ impl QuicStream {
                     Ok(())
                 }
             };
-            if let Err(violation) = result {
-                let what = format!("the peer broke the protocol: {violation}");
-                self.shared.violated(&what);
-                return Err(self.breaks(what));
-            }
+            result.map_err(|violation| self.violated(&violation))?;
         }
+        self.count_kept().map_err(|violation| self.violated(&violation))?;
         self.renew();
+        Ok(())
+    }
+
+    fn violated(&mut self, violation: &Violation) -> Broken {
+        let what = format!("the peer broke the protocol: {violation}");
+        self.shared.violated(&what);
+        self.breaks(what)
+    }
+
+    /// Parses what is in order by these bytes, which may be behind a gap, or close one.
+    fn take(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Violation> {
+        let next = self.reorder.handle(offset, bytes);
+        self.parse(next)?;
+        while let Some(bytes) = self.reorder.poll_ready() {
+            self.parse(&bytes)?;
+        }
+        let kept = self.reorder.kept();
+        if kept.bytes.abs_diff(self.kept.bytes) >= UNCOUNTED
+            || kept.pieces.abs_diff(self.kept.pieces) >= UNCOUNTED_PIECES
+        {
+            self.count_kept()?;
+        }
+        Ok(())
+    }
+
+    fn count_kept(&mut self) -> Result<(), Violation> {
+        let now = self.reorder.kept();
+        if now != self.kept {
+            let before = std::mem::replace(&mut self.kept, now);
+            self.shared.keep(before, now)?;
+        }
         Ok(())
     }
 
@@ -245,6 +281,7 @@ impl QuicStream {
 
     fn was_cut(&mut self, code: VarInt) {
         self.recv_over = true;
+        self.drop_kept();
         if self.reset.is_none() && !self.is_complete() {
             let reason = u8::try_from(code.into_inner()).map_or(Reason::Other, Reason::from_code);
             self.reset = Some(reason);

@@ -1,8 +1,9 @@
 //! One application stream on a QUIC connection.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -12,7 +13,8 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::time::Sleep;
 
 use super::credit::{EARLY_CREDIT, Window};
-use super::link::Shared;
+use super::link::{Served, Shared};
+use super::reorder::{Kept, Reorder};
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
 use crate::transport::frame::{HEADER, Kind, MAX_DATA, Parser, header};
@@ -61,6 +63,11 @@ pub struct QuicStream {
     pub(super) unused: Option<Pin<Box<Sleep>>>,
 
     pub(super) recv: RecvStream,
+    pub(super) reorder: Reorder,
+    /// What the peer's share knows of what is kept behind gaps.
+    pub(super) kept: Kept,
+    /// The peer's stream as one of those that are being served.
+    pub(super) served: Option<Served>,
     pub(super) parser: Parser,
     pub(super) window: Window,
     pub(super) buffer: BytesMut,
@@ -107,6 +114,9 @@ impl QuicStream {
             last_sent: Instant::now(),
             unused: None,
             recv,
+            reorder: Reorder::default(),
+            kept: Kept::default(),
+            served: None,
             parser: Parser::new(),
             window,
             buffer: BytesMut::new(),
@@ -134,7 +144,7 @@ impl QuicStream {
     /// # Errors
     /// As there.
     pub async fn opened(&mut self) -> Result<Result<Opened, Refused>, Broken> {
-        std::future::poll_fn(|cx| self.poll_opened(cx)).await
+        poll_fn(|cx| self.poll_opened(cx)).await
     }
 
     /// The refusal, if the stream was refused.
@@ -149,8 +159,13 @@ impl QuicStream {
     pub async fn settle(&mut self) {
         if self.is_complete() || matches!(self.answer, Answer::Refused(_)) && !self.opener {
             self.end_sending();
-            // Its error says that the connection is lost, which settles it too.
-            let _settled = self.send.stopped().await;
+            // Its error says that the connection is lost, which settles it too. What comes is read as before.
+            let mut settled = pin!(self.send.stopped());
+            poll_fn(|cx| {
+                let _nothing_more = self.read(cx);
+                settled.as_mut().poll(cx).map(drop)
+            })
+            .await;
         }
     }
 
@@ -166,7 +181,10 @@ impl QuicStream {
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Open>, Broken>> {
         self.pump(cx)?;
         match (self.asked.take(), self.reset) {
-            (Some(open), _) => Poll::Ready(Ok(open)),
+            (Some(open), _) => {
+                self.served = Some(Served::new(Arc::clone(&self.shared)));
+                Poll::Ready(Ok(open))
+            }
             (None, Some(reason)) => Poll::Ready(Err(Broken(reason.to_string()))),
             (None, None) => Poll::Pending,
         }
@@ -219,12 +237,27 @@ impl QuicStream {
         if !std::mem::replace(&mut self.recv_over, true) {
             // It fails only if the stream is over, which is what is wanted.
             let _ended = self.recv.stop(VarInt::from_u32(code.into()));
+            self.leave_kept();
         }
         self.forget();
     }
 
+    /// Drops what is kept behind gaps of a stream that QUIC keeps nothing of.
+    pub(super) fn drop_kept(&mut self) {
+        self.reorder = Reorder::default();
+        // Fewer than before cannot be too many.
+        let _fewer = self.shared.keep(std::mem::take(&mut self.kept), Kept::default());
+    }
+
+    /// Drops it of a stream that the peer has yet to end.
+    fn leave_kept(&mut self) {
+        self.reorder = Reorder::default();
+        self.shared.leave(std::mem::take(&mut self.kept));
+    }
+
     /// Drops what was received and not taken.
     pub(super) fn forget(&mut self) {
+        self.served = None;
         self.buffer = BytesMut::new();
         self.window.close(&mut self.shared.budget());
     }
@@ -358,6 +391,11 @@ impl Drop for QuicStream {
             self.end_sending();
         } else if !self.send_over || !self.recv_over {
             cut(&mut self.send, &mut self.recv, self.reset.unwrap_or(Reason::Other));
+        }
+        if self.recv_over {
+            self.drop_kept()
+        } else {
+            self.leave_kept()
         }
         self.window.close(&mut self.shared.budget());
     }

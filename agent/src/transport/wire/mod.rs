@@ -257,13 +257,18 @@ impl Wire {
         self.outbound.has_room(self.tls.layout(), len)
     }
 
+    /// Whether they can be, if they may take as large a buffer as there is.
+    pub fn takes(&self, len: usize) -> bool {
+        self.outbound.takes(self.tls.layout(), len)
+    }
+
     /// Queues frames. They leave with the next write.
     ///
     /// # Errors
     /// [`Lost`].
     ///
     /// # Panics
-    /// If they have no room.
+    /// If they are more than it [takes](Self::takes).
     pub fn push(&mut self, frames: &[u8]) -> Result<(), Lost> {
         self.push_control()?;
         let (layout, tls) = (self.tls.layout(), &mut self.tls);

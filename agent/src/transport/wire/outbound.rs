@@ -61,10 +61,15 @@ impl Outbound {
         self.sealed + 2 * layout.overhead() + self.open + len <= buffer.len()
     }
 
-    /// Puts frames into the open record.
+    /// Whether they fit into the largest buffer.
+    pub(super) fn takes(&self, layout: Layout, len: usize) -> bool {
+        self.sealed + 2 * layout.overhead() + self.open + len <= Size::Large.bytes()
+    }
+
+    /// Puts frames into the open record, and all that waits into a larger buffer if need be.
     ///
     /// # Panics
-    /// If they [have no room](Self::has_room).
+    /// If it does not [take](Self::takes) them.
     pub(super) fn push<E>(
         &mut self,
         layout: Layout,

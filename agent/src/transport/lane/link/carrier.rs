@@ -13,7 +13,7 @@ use crate::transport::message::{Detail, Frame, Refused};
 use crate::transport::wire::Lost;
 
 /// The most pieces of DATA that are handed to the application at once.
-const MOST_PIECES: usize = 8;
+pub(super) const MOST_PIECES: usize = 8;
 
 impl Link {
     /// Reads on to the next thing that matters to somebody.

@@ -65,3 +65,25 @@ async fn a_thousand_streams_at_once_carry_their_own_bytes() {
     })
     .await;
 }
+
+/// More than any step of the number of streams: each is told to the peer although QUIC tells it of no small one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_streams_are_open_at_once() {
+    within(async {
+        let (_pair, a, b) = links().await;
+        let mut open = Vec::new();
+        for _ in 0..2000 {
+            open.push(streams(&a, &b).await);
+        }
+        let (mut near, mut far) = streams(&a, &b).await;
+        let (sent, got) = tokio::join!(send(&mut near, 4, 100_000), drain(&mut far, 4));
+        sent.unwrap();
+        assert_eq!((got.0, got.1.unwrap()), (100_000, Received::Fin));
+        drop(open);
+        let (mut near, mut far) = streams(&b, &a).await;
+        let (sent, got) = tokio::join!(send(&mut near, 5, 100_000), drain(&mut far, 5));
+        sent.unwrap();
+        assert_eq!((got.0, got.1.unwrap()), (100_000, Received::Fin));
+    })
+    .await;
+}

@@ -116,3 +116,31 @@ async fn a_lost_connection_is_broken_and_never_an_end() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn bytes_that_came_whole_are_the_application_s_although_the_connection_has_ended() {
+    within(async {
+        let (pair, a, b) = links().await;
+        let (mut near, mut far) = streams(&a, &b).await;
+        send(&mut near, 1, 10_000).await.unwrap();
+        send(&mut far, 2, 10).await.unwrap();
+        assert_eq!(drain(&mut near, 2).await.0, 10);
+        // The application takes none of it yet, and its end of the stream has heard FIN.
+        poll_fn(|cx| {
+            assert_eq!(far.poll_received(cx).map(Result::unwrap), std::task::Poll::Ready(Received::Data));
+            if far.fin_received { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+        pair.connections[0].close(VarInt::from_u32(0), b"");
+        pair.connections[1].closed().await;
+        poll_fn(|cx| {
+            assert!(far.poll_lost(cx).is_pending());
+            far.poll_flush(cx)
+        })
+        .await
+        .unwrap();
+        let (got, end) = drain(&mut far, 1).await;
+        assert_eq!((got, end.unwrap()), (10_000, Received::Fin));
+    })
+    .await;
+}

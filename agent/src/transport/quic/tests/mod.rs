@@ -3,6 +3,7 @@
 mod bytes;
 mod credit;
 mod ends;
+mod lossy;
 mod pinned;
 mod rules;
 
@@ -64,6 +65,11 @@ async fn connect() -> Pair {
 
 /// The same with a dialler that has its own idea of flow control.
 async fn connect_as(dialler: TransportConfig) -> Pair {
+    connect_via(dialler, async |acceptor| acceptor).await
+}
+
+/// The same by way of the address that `via` gives for the acceptor's.
+async fn connect_via(dialler: TransportConfig, via: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Pair {
     let made = rcgen::generate_simple_self_signed(vec!["b.lab".to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
     let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -93,7 +99,7 @@ async fn connect_as(dialler: TransportConfig) -> Pair {
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let listening = Endpoint::server(server, any).unwrap();
     let dialling = Endpoint::client(any).unwrap();
-    let address = listening.local_addr().unwrap();
+    let address = via(listening.local_addr().unwrap()).await;
     let dial = dialling.connect_with(client, address, "b.lab").unwrap();
     let accept = async { listening.accept().await.unwrap().await.unwrap() };
     let (dialled, accepted) = tokio::join!(dial, accept);
