@@ -14,7 +14,7 @@ use crate::place::Place;
 use crate::wait::eventually;
 
 /// Connections of the burst before the first weighing: threads, pools and allocators have what they keep.
-const WARM_UP: usize = 200;
+const WARM_UP: usize = 1000;
 /// An agent gives memory back when its lanes have had time to fall idle and close.
 const GIVEN_BACK: Duration = Duration::from_secs(60);
 /// What is said to be the start again, in percent of the start.
@@ -53,8 +53,8 @@ pub fn idle(mesh: &Mesh, agents: [&Agent; 2], count: usize) -> Result<()> {
 pub fn stalled(mesh: &Mesh, agents: [&Agent; 2], count: usize, buffers: u32, bound: Each) -> Result<()> {
     for node in ["alpha", "beta"] {
         let Place::There(namespace) = mesh.place(node) else { anyhow::bail!("{node} has no host of its own") };
-        for (key, first) in [("net/ipv4/tcp_rmem", 16 * 1024), ("net/ipv4/tcp_wmem", 16 * 1024)] {
-            namespace.sysctl(key, &format!("4096 {first} {buffers}"))?;
+        for key in ["net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem"] {
+            namespace.sysctl(key, &format!("4096 {} {buffers}", SMALL / 2))?;
         }
     }
     let mut scales = Scales::new(mesh, agents)?;

@@ -17,6 +17,8 @@ const AT_ONCE: usize = 64;
 const PAUSE: Duration = Duration::from_secs(60);
 /// Nothing taken for so long: every buffer is full.
 const FULL: Duration = Duration::from_secs(2);
+/// The longest that a sender backs off (RFC 6298 §2.4 allows 60 s at least; Linux takes 120 s), and some.
+const BACK_OFF: Duration = Duration::from_secs(130);
 /// How much is offered to a connection at once, in bytes.
 const PIECE: usize = 16 * 1024;
 /// More than any connection takes.
@@ -136,10 +138,17 @@ impl Reach {
     }
 }
 
-/// The servers, each with the number that its client has told.
+/// The servers.
 struct Offer {
     listener: TcpListener,
-    open: Vec<(TcpStream, u64)>,
+    open: Vec<Served>,
+}
+
+/// A connection with the number that its client has told, and how much has come.
+struct Served {
+    stream: TcpStream,
+    number: u64,
+    received: u64,
 }
 
 impl Part for Offer {
@@ -152,7 +161,7 @@ impl Part for Offer {
                     let mut number = [0; 8];
                     stream.read_exact(&mut number).context("a number")?;
                     stream.write_all(&number)?;
-                    self.open.push((stream, u64::from_be_bytes(number)));
+                    self.open.push(Served { stream, number: u64::from_be_bytes(number), received: 0 });
                 }
                 Ok(self.open.len() as u64)
             }
@@ -167,24 +176,58 @@ impl Part for Offer {
 }
 
 impl Offer {
+    /// All in turn, never waiting for one of them: where the kernel has dropped segments for want of room, their senders back
+    /// off, each for about as long as it was stalled.
     fn drain(&mut self) -> Result<u64> {
-        let (mut got, mut expected, mut total) = (vec![0; PIECE], vec![0; PIECE + 8], 0);
-        for (stream, number) in &mut self.open {
-            let mut received = 0;
-            loop {
-                let read = stream.read(&mut got);
-                let read = read.with_context(|| format!("connection {number} after {received} bytes"))?;
-                if read == 0 {
-                    break;
+        let (mut got, mut expected, mut moved) = (vec![0; PIECE], vec![0; PIECE + 8], Instant::now());
+        let mut left: Vec<&mut Served> = self.open.iter_mut().collect();
+        left.iter().try_for_each(|served| served.stream.set_nonblocking(true))?;
+        while !left.is_empty() {
+            let (mut failed, mut any) = (None, false);
+            left.retain_mut(|served| match served.read(&mut got, &mut expected) {
+                Ok(Some(0)) => {
+                    any = true;
+                    false
                 }
-                let within = usize::try_from(received % 8)?;
-                let mut content = Content::new(*number, ENDLESS).skip(received - within as u64);
-                let right = &content.next(&mut expected)[within..][..read];
-                ensure!(got[..read] == *right, "connection {number}: wrong bytes after {received}");
-                received += read as u64;
+                Ok(read) => {
+                    any |= read.is_some();
+                    true
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    false
+                }
+            });
+            if let Some(error) = failed {
+                return Err(error);
             }
-            total += received;
+            if any {
+                moved = Instant::now();
+            } else {
+                ensure!(moved.elapsed() < BACK_OFF, "nothing comes on {} connections", left.len());
+                thread::sleep(Duration::from_millis(20));
+            }
         }
-        Ok(total)
+        Ok(self.open.iter().map(|served| served.received).sum())
+    }
+}
+
+impl Served {
+    /// Reads and checks what is there: how much, 0 at the end, `None` if nothing is.
+    fn read(&mut self, got: &mut [u8], expected: &mut [u8]) -> Result<Option<usize>> {
+        let Self { stream, number, received } = self;
+        let read = match stream.read(got) {
+            Ok(read) => read,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("connection {number} after {received} bytes")),
+        };
+        let within = usize::try_from(*received % 8)?;
+        let mut content = Content::new(*number, ENDLESS).skip(*received - within as u64);
+        ensure!(
+            got[..read] == content.next(expected)[within..][..read],
+            "connection {number}: wrong bytes after {received}"
+        );
+        *received += read as u64;
+        Ok(Some(read))
     }
 }
