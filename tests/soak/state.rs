@@ -62,11 +62,21 @@ impl State {
         self.trouble.store(trouble, Ordering::SeqCst);
     }
 
+    /// How often there was trouble so far.
+    pub(crate) fn troubles(&self) -> u64 {
+        self.troubles.load(Ordering::SeqCst)
+    }
+
     /// Tries something once and counts how it went.
     pub(crate) fn attempt<T>(&self, name: &str, act: impl FnOnce() -> Result<T>) -> Option<T> {
-        let (before, troubled) = (self.troubles.load(Ordering::SeqCst), self.trouble.load(Ordering::SeqCst));
+        self.attempt_since(self.troubles(), name, act)
+    }
+
+    /// The same with what was well when there had been trouble `before` times.
+    pub(crate) fn attempt_since<T>(&self, before: u64, name: &str, act: impl FnOnce() -> Result<T>) -> Option<T> {
+        let troubled = self.trouble.load(Ordering::SeqCst);
         let outcome = act();
-        let excused = troubled || self.troubles.load(Ordering::SeqCst) != before;
+        let excused = troubled || self.troubles() != before;
         match outcome {
             Ok(value) => {
                 self.count(name, |c| c.well += 1);

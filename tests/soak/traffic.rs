@@ -161,18 +161,25 @@ pub(crate) fn keep_doing((name, act): Kind, way: &Way, state: &State) {
 /// Holds connections on which next to nothing is said.
 pub(crate) fn hold_idle(way: &Way, count: usize, state: &State) {
     const SAY: Duration = Duration::from_secs(10);
+    let name = format!("idle, {}", way.name);
     let (mut open, mut said) = (Vec::new(), Instant::now());
     while state.runs() {
         if open.len() < count {
-            let opened = state.attempt(&format!("idle, {}", way.name), || {
+            let before = state.troubles();
+            let opened = state.attempt(&name, || {
                 let mut stream = way.connect(ECHO)?;
                 say(&mut stream).map(|()| stream)
             });
-            open.extend(opened);
+            open.extend(opened.map(|stream| (stream, before)));
         } else if said.elapsed() > SAY {
             said = Instant::now();
-            let well = |stream: &mut TcpStream| state.attempt(&format!("idle, {}", way.name), || say(stream)).is_some();
-            open.retain_mut(well);
+            // One that broke under a fault is found broken now.
+            open.retain_mut(|(stream, seen)| {
+                let before = state.troubles();
+                let well = state.attempt_since(*seen, &name, || say(stream)).is_some();
+                *seen = before;
+                well
+            });
         }
         adit_tests::wait::pass(PAUSE);
     }

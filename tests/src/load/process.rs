@@ -32,6 +32,11 @@ impl Process {
         Ok(Self { child, input, output })
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Tells it something.
     pub fn tell(&mut self, line: &str) -> Result<()> {
         writeln!(self.input, "{line}").context("the load has ended")
