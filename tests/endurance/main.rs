@@ -1,6 +1,6 @@
 //! Endurance: minutes of stalls, silence and load. Not part of the suite.
 //!
-//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. Under an hour in all on
+//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. About an hour in all on
 //! two cores.
 
 use std::process::ExitCode;
