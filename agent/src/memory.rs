@@ -29,11 +29,12 @@ pub async fn give_back(host: Arc<Host>) {
             () = &mut draining => return,
         }
         let now = host.table.len();
+        // A burst may have come and gone since the last look.
+        peak = peak.max(host.table.most());
         if now + WORTHWHILE <= peak {
             fallen = Some(Instant::now());
             peak = now;
         }
-        peak = peak.max(now);
         if fallen.is_some_and(|at| at.elapsed() >= REST) {
             fallen = None;
             trim();

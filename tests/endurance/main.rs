@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use adit_tests::load::memory::{self, SMALL, STALLED, STALLED_AT_MOST};
+use adit_tests::load::memory::{self, SMALL};
 use adit_tests::load::stall::{silence, stalled_reader};
 use adit_tests::load::{Server, blast, many};
 use adit_tests::suite::Test;
@@ -126,11 +126,11 @@ fn eight_thousand_idle_connections_fit_in_the_stated_memory_and_give_it_back() -
 fn eight_thousand_stalled_readers_stay_within_the_stated_memory_and_lose_nothing() -> Result<()> {
     let mesh = Mesh::pair("tls").in_namespaces().build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
-    memory::stalled(&mesh, [&alpha, &beta], CROWD, SMALL, STALLED)
+    memory::stalled(&mesh, [&alpha, &beta], CROWD, SMALL)
 }
 
 fn stalled_readers_with_deep_socket_buffers_stay_within_the_stated_memory() -> Result<()> {
     let mesh = Mesh::pair("tls").in_namespaces().build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
-    memory::stalled(&mesh, [&alpha, &beta], 500, 16 * SMALL, STALLED_AT_MOST)
+    memory::stalled(&mesh, [&alpha, &beta], 500, 16 * SMALL)
 }

@@ -134,6 +134,7 @@ pub struct Opening {
 pub struct Table {
     next: AtomicU64,
     count: AtomicUsize,
+    most: AtomicUsize,
     limit: usize,
     live: DashMap<u64, Arc<Connection>>,
     events: broadcast::Sender<Event>,
@@ -143,7 +144,14 @@ impl Table {
     /// An empty table for at most `limit` connections.
     pub fn new(limit: usize) -> Arc<Self> {
         let (events, _) = broadcast::channel(FOLLOW_BACKLOG);
-        Arc::new(Self { next: AtomicU64::new(1), count: AtomicUsize::new(0), limit, live: DashMap::new(), events })
+        Arc::new(Self {
+            next: AtomicU64::new(1),
+            count: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            limit,
+            live: DashMap::new(),
+            events,
+        })
     }
 
     /// Adds a connection. It stays in the table until the [`Entry`] is dropped.
@@ -151,10 +159,12 @@ impl Table {
     /// # Errors
     /// [`Full`] at the limit.
     pub fn insert(self: &Arc<Self>, opening: Opening) -> Result<(Entry, oneshot::Receiver<Reason>), Full> {
-        if self.count.fetch_add(1, Relaxed) >= self.limit {
+        let before = self.count.fetch_add(1, Relaxed);
+        if before >= self.limit {
             self.count.fetch_sub(1, Relaxed);
             return Err(Full(self.limit));
         }
+        self.most.fetch_max(before + 1, Relaxed);
         let (sender, cut) = oneshot::channel();
         let connection = Arc::new(Connection {
             id: self.next.fetch_add(1, Relaxed),
@@ -179,6 +189,11 @@ impl Table {
     /// How many are open.
     pub fn len(&self) -> usize {
         self.count.load(Relaxed)
+    }
+
+    /// How many were open at once at most since this was asked last.
+    pub fn most(&self) -> usize {
+        self.most.swap(self.len(), Relaxed)
     }
 
     /// Whether none is open.
@@ -253,6 +268,17 @@ mod tests {
         assert_eq!(table.all().iter().map(|c| c.id).collect::<Vec<_>>(), [two.0.id, three.0.id]);
         drop((two, three));
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_burst_that_is_over_is_still_told() {
+        let table = Table::new(9);
+        let stays = table.insert(opening()).unwrap();
+        drop([table.insert(opening()).unwrap(), table.insert(opening()).unwrap()]);
+        assert_eq!(table.most(), 3);
+        assert_eq!(table.most(), 1);
+        drop(stays);
+        assert_eq!((table.most(), table.most()), (1, 0));
     }
 
     #[tokio::test]

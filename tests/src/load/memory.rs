@@ -11,11 +11,13 @@ use super::crowd::Crowd;
 use crate::agent::Agent;
 use crate::mesh::{Mesh, SOON};
 use crate::place::Place;
-use crate::wait::eventually;
+use crate::wait::{eventually, pass};
 
-/// Connections of the burst before the first weighing: threads, pools and allocators have what they keep.
-const WARM_UP: usize = 1000;
-/// An agent gives memory back when its lanes have had time to fall idle and close.
+/// The part of a crowd that comes and goes before the first weighing: threads, pools and allocators have what they keep.
+const WARM_UP: usize = 8;
+/// How long after a burst an agent gives memory back: its lanes have had time to fall idle and close.
+const REST: Duration = Duration::from_secs(16);
+/// The same on a busy machine.
 const GIVEN_BACK: Duration = Duration::from_secs(60);
 /// What is said to be the start again, in percent of the start.
 const AGAIN: u64 = 120;
@@ -31,10 +33,9 @@ pub struct Each {
 
 /// While nothing moves.
 pub const IDLE: Each = Each { reaching: 9_000, offering: 12_800 };
-/// While the server does not read and the client has sent all that it could, with [small](SMALL) socket buffers.
-pub const STALLED: Each = Each { reaching: 46_000, offering: 46_000 };
-/// The same whatever the kernel's buffers are: a full buffer for bulk.
-pub const STALLED_AT_MOST: Each = Each { reaching: 79_000, offering: 83_000 };
+/// While the server does not read and the client has sent all that it could, whatever the kernel's buffers are: a full buffer
+/// for bulk beside the rest.
+pub const STALLED: Each = Each { reaching: 79_000, offering: 83_000 };
 
 /// The most bytes that a socket of a stalled crowd of thousands may hold each way: all of them together stay below what the
 /// kernel has for TCP.
@@ -42,7 +43,7 @@ pub const SMALL: u32 = 32 * 1024;
 
 /// Opens `count` idle connections, each proven by an echo, from `beta` to the service `app` of `alpha`, and closes them.
 pub fn idle(mesh: &Mesh, agents: [&Agent; 2], count: usize) -> Result<()> {
-    let mut scales = Scales::new(mesh, agents)?;
+    let mut scales = Scales::new(mesh, agents, count / WARM_UP)?;
     scales.crowd.open(count)?;
     scales.weigh("idle", count, IDLE)?;
     scales.close()
@@ -50,17 +51,17 @@ pub fn idle(mesh: &Mesh, agents: [&Agent; 2], count: usize) -> Result<()> {
 
 /// Has `count` clients send as much as is taken while their servers do not read, then has the servers read on: they get every
 /// byte. Sockets hold `buffers` bytes each way at most.
-pub fn stalled(mesh: &Mesh, agents: [&Agent; 2], count: usize, buffers: u32, bound: Each) -> Result<()> {
+pub fn stalled(mesh: &Mesh, agents: [&Agent; 2], count: usize, buffers: u32) -> Result<()> {
     for node in ["alpha", "beta"] {
         let Place::There(namespace) = mesh.place(node) else { anyhow::bail!("{node} has no host of its own") };
         for key in ["net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem"] {
             namespace.sysctl(key, &format!("4096 {} {buffers}", SMALL / 2))?;
         }
     }
-    let mut scales = Scales::new(mesh, agents)?;
+    let mut scales = Scales::new(mesh, agents, count / WARM_UP)?;
     scales.crowd.open(count)?;
     let taken = scales.crowd.fill()?;
-    scales.weigh("stalled", count, bound)?;
+    scales.weigh("stalled", count, STALLED)?;
     scales.crowd.finish(taken).context("the readers that go on")?;
     scales.close()
 }
@@ -73,11 +74,13 @@ struct Scales<'a> {
 }
 
 impl<'a> Scales<'a> {
-    fn new(mesh: &Mesh, agents: [&'a Agent; 2]) -> Result<Self> {
+    fn new(mesh: &Mesh, agents: [&'a Agent; 2], warm_up: usize) -> Result<Self> {
         let mut crowd = Crowd::new(mesh, "app", "beta", "alpha")?;
-        crowd.open(WARM_UP)?;
+        crowd.open(warm_up)?;
         crowd.close()?;
         none_left(agents)?;
+        // What it gives back it does by then; that it gives back nothing more cannot be waited for.
+        pass(REST);
         Ok(Self { agents, before: resident(agents)?, crowd })
     }
 
@@ -98,12 +101,15 @@ impl<'a> Scales<'a> {
     fn close(mut self) -> Result<()> {
         self.crowd.close()?;
         none_left(self.agents)?;
-        eventually("memory is given back", GIVEN_BACK, || {
-            for (agent, (now, before)) in self.agents.iter().zip(resident(self.agents)?.into_iter().zip(self.before)) {
+        let given_back = eventually("memory is given back", GIVEN_BACK, || {
+            let now = resident(self.agents)?;
+            for (agent, (now, before)) in self.agents.iter().zip(now.into_iter().zip(self.before)) {
                 ensure!(now <= before * AGAIN / 100, "{}: {before} bytes at first, now {now}", agent.name());
             }
             Ok(())
-        })
+        });
+        say(&format!("resident before {:?}, after {:?}", self.before, resident(self.agents)?));
+        given_back
     }
 }
 
