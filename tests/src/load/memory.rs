@@ -43,7 +43,7 @@ pub const SMALL: u32 = 32 * 1024;
 
 /// Opens `count` idle connections, each proven by an echo, from `beta` to the service `app` of `alpha`, and closes them.
 pub fn idle(mesh: &Mesh, agents: [&Agent; 2], count: usize) -> Result<()> {
-    let mut scales = Scales::new(mesh, agents, count / WARM_UP)?;
+    let mut scales = Scales::new(mesh, agents, |crowd| crowd.open(count / WARM_UP))?;
     scales.crowd.open(count)?;
     scales.weigh("idle", count, IDLE)?;
     scales.close()
@@ -58,7 +58,12 @@ pub fn stalled(mesh: &Mesh, agents: [&Agent; 2], count: usize, buffers: u32) -> 
             namespace.sysctl(key, &format!("4096 {} {buffers}", SMALL / 2))?;
         }
     }
-    let mut scales = Scales::new(mesh, agents, count / WARM_UP)?;
+    // Each thread keeps a few buffers for bulk.
+    let mut scales = Scales::new(mesh, agents, |crowd| {
+        crowd.open(count / WARM_UP)?;
+        let taken = crowd.fill()?;
+        crowd.finish(taken)
+    })?;
     scales.crowd.open(count)?;
     let taken = scales.crowd.fill()?;
     scales.weigh("stalled", count, STALLED)?;
@@ -74,9 +79,9 @@ struct Scales<'a> {
 }
 
 impl<'a> Scales<'a> {
-    fn new(mesh: &Mesh, agents: [&'a Agent; 2], warm_up: usize) -> Result<Self> {
+    fn new(mesh: &Mesh, agents: [&'a Agent; 2], warm_up: impl FnOnce(&mut Crowd) -> Result<()>) -> Result<Self> {
         let mut crowd = Crowd::new(mesh, "app", "beta", "alpha")?;
-        crowd.open(warm_up)?;
+        warm_up(&mut crowd).context("the warm-up")?;
         crowd.close()?;
         none_left(agents)?;
         // What it gives back it does by then; that it gives back nothing more cannot be waited for.
