@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Child;
 
 use adit_tests::load::Process;
-use adit_tests::{Agent, Mesh, Place};
-use anyhow::Result;
+use adit_tests::mesh::SOON;
+use adit_tests::{Agent, Mesh, Place, eventually};
+use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::outside::{self, Outside};
 
@@ -115,7 +117,11 @@ struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Asked first, as the workers of some would outlive a master that is killed. It may have ended by itself.
+        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = eventually("it ends", SOON, || self.0.try_wait()?.context("it still runs"));
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
