@@ -6,6 +6,7 @@
 
 mod audit;
 mod closing;
+mod crowds;
 mod data;
 mod directories;
 mod evidence;
@@ -24,6 +25,9 @@ mod strangers;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = adit_tests::load::part() {
+        return code;
+    }
     adit_tests::suite::prepare();
     let groups = [
         data::tests(),
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
         restart::tests(),
         closing::tests(),
         limits::tests(),
+        crowds::tests(),
         operate::tests(),
         directories::tests(),
         audit::tests(),

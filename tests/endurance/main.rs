@@ -1,11 +1,12 @@
 //! Endurance: minutes of stalls, silence and load. Not part of the suite.
 //!
-//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. Under an hour in all on
+//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. About an hour in all on
 //! two cores.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use adit_tests::load::memory::{self, SMALL};
 use adit_tests::load::stall::{silence, stalled_reader};
 use adit_tests::load::{Server, blast, many};
 use adit_tests::suite::Test;
@@ -15,8 +16,13 @@ use netsim::{Answer, Traffic};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SOAK: Duration = Duration::from_secs(5 * 60);
+/// Each agent has two descriptors for one of them.
+const CROWD: usize = 8000;
 
 fn main() -> ExitCode {
+    if let Some(code) = adit_tests::load::part() {
+        return code;
+    }
     adit_tests::suite::prepare();
     let mut tests = Vec::new();
     for transport in ["tls", "quic"] {
@@ -39,6 +45,11 @@ fn main() -> ExitCode {
             move || flapping(transport),
         ));
     }
+    tests.extend(adit_tests::tests![in_namespaces:
+        eight_thousand_idle_connections_fit_in_the_stated_memory_and_give_it_back,
+        eight_thousand_stalled_readers_stay_within_the_stated_memory_and_lose_nothing,
+        stalled_readers_with_deep_socket_buffers_stay_within_the_stated_memory,
+    ]);
     adit_tests::suite::run(tests)
 }
 
@@ -104,4 +115,22 @@ fn flapping(transport: &str) -> Result<()> {
         ensure!(healed.elapsed() < Duration::from_secs(15), "only {:?} after {seconds} s", healed.elapsed());
     }
     Ok(())
+}
+
+fn eight_thousand_idle_connections_fit_in_the_stated_memory_and_give_it_back() -> Result<()> {
+    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    memory::idle(&mesh, [&alpha, &beta], CROWD)
+}
+
+fn eight_thousand_stalled_readers_stay_within_the_stated_memory_and_lose_nothing() -> Result<()> {
+    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    memory::stalled(&mesh, [&alpha, &beta], CROWD, SMALL)
+}
+
+fn stalled_readers_with_deep_socket_buffers_stay_within_the_stated_memory() -> Result<()> {
+    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    memory::stalled(&mesh, [&alpha, &beta], 500, 16 * SMALL)
 }

@@ -10,6 +10,7 @@
 //!     │
 //!   load     servers and clients whose content is checked      hostile   peers that deserve no link
 //!                                                              quic      a QUIC client by hand, for the same
+//!                                                              member    a lane of a member by hand
 //! ```
 
 pub mod addresses;
@@ -17,12 +18,14 @@ pub mod agent;
 pub mod binary;
 pub mod hostile;
 pub mod load;
+pub mod member;
 pub mod mesh;
 pub mod pki;
 pub mod place;
 pub mod quic;
 pub mod scratch;
 pub mod suite;
+pub mod trend;
 pub mod usage;
 pub mod wait;
 

@@ -14,7 +14,7 @@ use rustls::quic::{ClientConnection, KeyChange, Keys, Secrets, Version};
 use rustls_pki_types::ServerName;
 
 use crate::hostile::client_config;
-use crate::mesh::NAME;
+use crate::member::hello;
 use crate::pki::Identity;
 
 /// The ALPN of connections that carry application streams.
@@ -208,14 +208,7 @@ impl Client {
 
     /// Says HELLO on the first stream and waits for the answer: the agent has a link then.
     pub fn greet(&mut self, bound: Duration) -> Result<()> {
-        let mut hello = vec![0x08, 1, 0x10, 1, 0x19];
-        hello.extend(self.source);
-        hello.extend([0x2a, u8::try_from(NAME.len())?]);
-        hello.extend(NAME.as_bytes());
-        hello.extend([0x30, 1, 0x3a, 32]);
-        hello.extend([0; 32]);
-        let frame = [&[1, 0, 0, u8::try_from(hello.len())?], &hello[..]].concat();
-        let datagram = self.packet(Level::OneRtt, &stream_frame(0, 0, &frame))?;
+        let datagram = self.packet(Level::OneRtt, &stream_frame(0, 0, &hello(self.source)))?;
         self.send(&datagram);
         let until = Instant::now() + bound;
         while !self.heard.stream {

@@ -8,23 +8,30 @@ use std::time::{Duration, Instant};
 
 use adit_tests::Place;
 use adit_tests::load::Server;
+use adit_tests::load::process::say;
 use adit_tests::wait::pass;
 use anyhow::{Context as _, Result, bail};
-
-use crate::say;
 
 /// First byte: send as fast as you can.
 const SOURCE: u8 = b'S';
 /// First byte: send back what comes, this byte included.
-const ECHO: u8 = b'E';
+pub(crate) const ECHO: u8 = b'E';
 const WARM_UP: Duration = Duration::from_millis(700);
 const PIECE: usize = 256 * 1024;
 
-/// Runs one kind of load: `serve ADDRESS`, or `KIND ADDRESS NUMBER SECONDS`.
+/// Runs one kind of load: `serve ADDRESS`, `relay FROM TO`, or `KIND ADDRESS NUMBER SECONDS`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let ["serve", address] = words[..] {
         let _server = Server::start(&Place::Here, address.parse()?, serve)?;
+        say("listening");
+        loop {
+            thread::park();
+        }
+    }
+    if let ["relay", from, to] = words[..] {
+        let to = to.parse()?;
+        let _server = Server::start(&Place::Here, from.parse()?, move |stream| relay(&stream, to))?;
         say("listening");
         loop {
             thread::park();
@@ -39,6 +46,28 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         "idle" => idle(address, number),
         _ => bail!("a strange load: {kind}"),
     }
+}
+
+/// Passes on what comes, each way in a thread.
+fn relay(stream: &TcpStream, to: SocketAddr) {
+    let _ = stream.set_nodelay(true);
+    let Ok(far) = TcpStream::connect(to) else { return };
+    let _ = far.set_nodelay(true);
+    thread::scope(|scope| {
+        scope.spawn(|| pass_on(stream, &far));
+        pass_on(&far, stream);
+    });
+}
+
+/// Ends with whichever of the two ends, and ends the other.
+fn pass_on(mut from: &TcpStream, mut to: &TcpStream) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
 }
 
 fn serve(mut stream: TcpStream) {

@@ -11,6 +11,9 @@ pub type Digest = [u8; SHA256_OUTPUT_LEN];
 /// How much is made or moved at once, in bytes.
 pub const PIECE: usize = 128 * 1024;
 
+/// What the state of SplitMix64 grows by for each word.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The bytes of one seed, in order: SplitMix64, whose words depend on the seed and their place alone.
 #[derive(Debug, Clone)]
 pub struct Content {
@@ -25,6 +28,14 @@ impl Content {
         Self { state: mix(seed ^ 0x5851_f42d_4c95_7f2d), left: length }
     }
 
+    /// The same bytes without the first `bytes`, which must be a multiple of 8.
+    pub fn skip(mut self, bytes: u64) -> Self {
+        debug_assert!(bytes.is_multiple_of(8));
+        self.state = self.state.wrapping_add(STEP.wrapping_mul(bytes / 8));
+        self.left = self.left.saturating_sub(bytes);
+        self
+    }
+
     /// How many bytes are left.
     pub fn left(&self) -> u64 {
         self.left
@@ -35,7 +46,7 @@ impl Content {
     pub fn next<'b>(&mut self, buffer: &'b mut [u8]) -> &'b [u8] {
         debug_assert!(buffer.len().is_multiple_of(8));
         for word in buffer.chunks_exact_mut(8) {
-            self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            self.state = self.state.wrapping_add(STEP);
             word.copy_from_slice(&mix(self.state).to_le_bytes());
         }
         let length = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));

@@ -34,6 +34,9 @@ fn content_depends_on_its_seed_alone_and_not_on_how_it_is_read() {
     };
     assert_eq!(all(1, 8), all(1, 4096));
     assert_eq!(all(1, 8).len(), 10_003);
+    let (mut later, mut word) = (Content::new(1, 10_003).skip(808), [0; 8]);
+    assert_eq!(later.next(&mut word), &all(1, 8)[808..816]);
+    assert_eq!(later.left(), 10_003 - 816);
     let (one, two) = (all(1, 8), all(2, 8));
     let same = one.iter().zip(&two).filter(|(a, b)| a == b).count();
     assert!(same < 100, "{same} of 10,003 bytes are the same");

@@ -1,0 +1,117 @@
+//! What all parts of the load share: whether to go on, whether failures are excused, and what has happened.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+/// What failed, at most so many.
+const TOLD: usize = 20;
+
+/// Shared by all threads.
+#[derive(Default)]
+pub(crate) struct State {
+    stopped: AtomicBool,
+    quiet: AtomicBool,
+    trouble: AtomicBool,
+    /// How often there was trouble.
+    troubles: AtomicU64,
+    counts: Mutex<BTreeMap<String, Count>>,
+    failures: Mutex<Vec<String>>,
+}
+
+/// How often something was done.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Count {
+    pub(crate) well: u64,
+    /// It failed while there was trouble.
+    pub(crate) excused: u64,
+}
+
+impl State {
+    /// Whether the soak goes on.
+    pub(crate) fn runs(&self) -> bool {
+        !self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Waits while it shall be quiet; whether the soak goes on.
+    pub(crate) fn may_go_on(&self) -> bool {
+        while self.quiet.load(Ordering::Relaxed) && self.runs() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.runs()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing new is begun for now.
+    pub(crate) fn set_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::Relaxed);
+    }
+
+    /// From now on, or no longer, connections may fail. Wrong bytes may never come.
+    pub(crate) fn set_trouble(&self, trouble: bool) {
+        if trouble {
+            self.troubles.fetch_add(1, Ordering::SeqCst);
+        }
+        self.trouble.store(trouble, Ordering::SeqCst);
+    }
+
+    /// How often there was trouble so far.
+    pub(crate) fn troubles(&self) -> u64 {
+        self.troubles.load(Ordering::SeqCst)
+    }
+
+    /// Tries something once and counts how it went.
+    pub(crate) fn attempt<T>(&self, name: &str, act: impl FnOnce() -> Result<T>) -> Option<T> {
+        self.attempt_since(self.troubles(), name, act)
+    }
+
+    /// The same with what was well when there had been trouble `before` times.
+    pub(crate) fn attempt_since<T>(&self, before: u64, name: &str, act: impl FnOnce() -> Result<T>) -> Option<T> {
+        let troubled = self.trouble.load(Ordering::SeqCst);
+        let outcome = act();
+        let excused = troubled || self.troubles() != before;
+        match outcome {
+            Ok(value) => {
+                self.count(name, |c| c.well += 1);
+                Some(value)
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if excused && !error.contains("WRONG") {
+                    self.count(name, |c| c.excused += 1);
+                } else if self.runs() {
+                    self.fail(format!("{name}: {error}"));
+                }
+                None
+            }
+        }
+    }
+
+    /// Something that must not be.
+    pub(crate) fn fail(&self, what: String) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < TOLD {
+            failures.push(what);
+        }
+    }
+
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn counts(&self) -> BTreeMap<String, Count> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, name: &str, change: impl FnOnce(&mut Count)) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(counts.entry(name.to_owned()).or_default());
+    }
+}
