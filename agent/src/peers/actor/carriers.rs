@@ -116,7 +116,7 @@ impl Actor {
         false
     }
 
-    /// Tells the peer that nothing is served on a lane that it has dialled: a stream that it has opened there already it opens
+    /// Tells the peer that nothing is served on a lane that it may open on: a stream that it has opened there already it opens
     /// elsewhere.
     fn turn_away(&mut self, mut link: Link) {
         // Of those that are dialled faster than this can be told, the peer hears by their end.
@@ -147,12 +147,16 @@ impl Actor {
 
     pub(super) fn reverse_dialled(&mut self, result: Result<Box<Link>, Failure>) {
         self.reversing -= 1;
-        if let Ok(link) = result
-            && self.is_of_use(link.incarnation())
-            && self.has_room(&link)
-        {
+        let Ok(link) = result else { return };
+        if !self.is_of_use(link.incarnation()) {
+            return;
+        }
+        if self.has_room(&link) {
             self.lanes.add(&link);
             self.serve(*link);
+        } else {
+            // The peer has it already, and may have opened a stream on it.
+            self.turn_away(*link);
         }
     }
 
