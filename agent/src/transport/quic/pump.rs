@@ -266,6 +266,16 @@ impl QuicStream {
         self.fin_sent && self.fin_received && self.queue.is_empty() && self.reset.is_none()
     }
 
+    /// This side does not serve the stream.
+    pub(super) fn refuses(&self) -> bool {
+        matches!(self.answer, Answer::Refused(_)) && !self.opener
+    }
+
+    /// The QUIC stream may end in order: with less, the peer would take it for broken.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.is_complete() || self.refuses() && self.queue.is_empty()
+    }
+
     /// A cut that comes after FIN was handed on is told to the sending side, which is the only one still looked at.
     pub(super) fn check_late_cut(&self) -> Result<(), Broken> {
         match self.reset {

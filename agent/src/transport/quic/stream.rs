@@ -157,7 +157,7 @@ impl QuicStream {
 
     /// Waits until the peer has everything that was sent, or will not take it: a connection that is closed before loses it.
     pub async fn settle(&mut self) {
-        if self.is_complete() || matches!(self.answer, Answer::Refused(_)) && !self.opener {
+        if self.has_said_all() {
             self.end_sending();
             // Its error says that the connection is lost, which settles it too. What comes is read as before.
             let mut settled = pin!(self.send.stopped());
@@ -329,7 +329,8 @@ impl Carrier for QuicStream {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let read = self.read(cx);
-        if !self.is_complete() {
+        // A refusal goes out although the opener has finished already.
+        if !self.is_complete() && !self.refuses() {
             read?;
             self.check_late_cut()?;
         }
@@ -386,7 +387,7 @@ impl Carrier for QuicStream {
 
 impl Drop for QuicStream {
     fn drop(&mut self) {
-        if self.is_complete() || matches!(self.answer, Answer::Refused(_)) && !self.opener {
+        if self.has_said_all() {
             // A refusal is the whole of what this end says, and must not be overtaken by a cut.
             self.end_sending();
         } else if !self.send_over || !self.recv_over {

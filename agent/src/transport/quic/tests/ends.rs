@@ -144,3 +144,30 @@ async fn bytes_that_came_whole_are_the_application_s_although_the_connection_has
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_stream_that_its_opener_has_finished_is_refused_like_any_other() {
+    within(async {
+        let (_pair, a, b) = links().await;
+        let (opened, asked) = tokio::join!(a.open(request()), b.accept());
+        let mut opened = opened.unwrap();
+        opened.finish();
+        poll_fn(|cx| opened.poll_flush(cx)).await.unwrap();
+        let (_open, mut asked) = asked.unwrap().into_parts();
+        poll_fn(|cx| {
+            assert!(asked.poll_withdrawn(cx).is_pending());
+            if asked.fin_received { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+        asked.refuse(Refused { reason: Reason::Draining, detail: Detail::new("") });
+        poll_fn(|cx| asked.poll_flush(cx)).await.unwrap();
+        tokio::join!(asked.settle(), async {
+            let end = poll_fn(|cx| opened.poll_received(cx)).await;
+            assert_eq!(end.unwrap(), Received::Reset(Reason::Draining));
+            drop(opened);
+        });
+        // The connection lives on.
+        streams(&a, &b).await;
+    })
+    .await;
+}
