@@ -281,6 +281,9 @@ pub async fn splice<C: Carrier>(
     {
         return End::Moved(reason);
     }
+    if let End::Application(error) = &end {
+        tracing::debug!(%error, "the application's connection has ended with an error");
+    }
     if let End::Application(_) | End::Cut(_) = end
         && let Some(reason) = end.reason()
     {

@@ -1,5 +1,7 @@
 //! Words that several rooms say alike: in JSON, in metric labels, in log fields.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// Whether a peer is linked.
@@ -55,7 +57,7 @@ pub enum Congestion {
 
 /// The name of a congestion control of the kernel, such as `bbr`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CongestionName(Box<str>);
+pub struct CongestionName(Arc<str>);
 
 impl CongestionName {
     /// The name.

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
@@ -15,7 +13,9 @@ const TOLD: usize = 20;
 #[derive(Default)]
 pub(crate) struct State {
     stopped: AtomicBool,
-    quiet: AtomicBool,
+    quiet: Mutex<bool>,
+    /// Told when it is no longer quiet, or over.
+    goes_on: Condvar,
     trouble: AtomicBool,
     /// How often there was trouble.
     troubles: AtomicU64,
@@ -39,19 +39,26 @@ impl State {
 
     /// Waits while it shall be quiet; whether the soak goes on.
     pub(crate) fn may_go_on(&self) -> bool {
-        while self.quiet.load(Ordering::Relaxed) && self.runs() {
-            thread::sleep(Duration::from_millis(50));
-        }
+        let waits = |quiet: &mut bool| *quiet && self.runs();
+        drop(self.goes_on.wait_while(self.quiet(), waits).unwrap_or_else(PoisonError::into_inner));
         self.runs()
     }
 
     pub(crate) fn stop(&self) {
+        // Held, so that nobody is between looking and waiting.
+        let _quiet = self.quiet();
         self.stopped.store(true, Ordering::Relaxed);
+        self.goes_on.notify_all();
     }
 
     /// Nothing new is begun for now.
     pub(crate) fn set_quiet(&self, quiet: bool) {
-        self.quiet.store(quiet, Ordering::Relaxed);
+        *self.quiet() = quiet;
+        self.goes_on.notify_all();
+    }
+
+    fn quiet(&self) -> MutexGuard<'_, bool> {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on, or no longer, connections may fail. Wrong bytes may never come.

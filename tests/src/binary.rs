@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 /// How long a command may take that has no reason to wait.
@@ -67,18 +69,11 @@ pub fn run(command: &mut Command, bound: Duration) -> Result<Output> {
     thread::scope(|scope| {
         let stdout = scope.spawn(|| read_all(stdout));
         let stderr = scope.spawn(|| read_all(stderr));
-        // Not `eventually`: what is measured of a command's time must not be rounded up to its pause.
-        let ended = loop {
-            match child.try_wait()? {
-                Some(status) => break Some(status),
-                None if start.elapsed() > bound => break None,
-                None => thread::sleep(Duration::from_millis(2)),
-            }
-        };
-        if ended.is_none() {
+        let in_time = ends(&child, bound)?;
+        if !in_time {
             child.kill()?;
-            child.wait()?;
         }
+        let ended = Some(child.wait()?).filter(|_| in_time);
         let output = Output {
             code: ended.and_then(|status| status.code()),
             stdout: stdout.join().unwrap_or_default(),
@@ -90,6 +85,12 @@ pub fn run(command: &mut Command, bound: Duration) -> Result<Output> {
         }
         Ok(output)
     })
+}
+
+/// Whether a process ends within `bound`.
+fn ends(child: &Child, bound: Duration) -> Result<bool> {
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    Ok(poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&Timespec::try_from(bound)?))? > 0)
 }
 
 fn read_all(pipe: Option<impl Read>) -> String {

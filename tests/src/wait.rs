@@ -31,6 +31,12 @@ pub fn pass(time: Duration) {
     thread::sleep(time);
 }
 
+/// Waits until one of `sockets` is ready for what `flags` say, `bound` at most; whether one is.
+pub fn any_ready<'a>(sockets: impl Iterator<Item = &'a TcpStream>, flags: PollFlags, bound: Duration) -> Result<bool> {
+    let mut sockets: Vec<_> = sockets.map(|socket| PollFd::new(socket, flags)).collect();
+    Ok(poll(&mut sockets, Some(&Timespec::try_from(bound)?))? > 0)
+}
+
 /// Accepts and drops what waits to be accepted: connections of earlier tries, which must not be taken for a later one's.
 pub fn drain(listener: &TcpListener) -> Result<()> {
     while poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&Timespec::default()))? > 0 {

@@ -123,8 +123,8 @@ async fn over_quic<T>(
             Err(_) => Err(Failure::new(Layer::Silent, "QUIC connects, but HELLO got no answer").at(address)),
         }
     };
-    let mut result = attempt.await;
-    match &mut result {
+    let result = attempt.await;
+    match &result {
         Ok(_) => host.metrics.handshake_ok(Direction::Out, "quic", started.elapsed()),
         Err(failure) => note(host, peer, "quic", failure),
     }

@@ -254,20 +254,8 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
-    use mesh_config::ServiceName;
-
     use super::*;
-    use crate::transport::message::{Purpose, TraceId};
-
-    fn request() -> Open {
-        Open {
-            purpose: Purpose::Service(ServiceName::new("db").unwrap()),
-            relay: None,
-            client: None,
-            trace: TraceId([1; 16]),
-            credit: 0,
-        }
-    }
+    use crate::transport::message::tests::open_request;
 
     #[tokio::test(start_paused = true)]
     async fn no_more_applications_wait_than_may_whatever_they_wait_for() {
@@ -276,13 +264,13 @@ mod tests {
             peer.status.send_modify(|status| status.path = path);
             let deadline = Instant::now() + Duration::from_secs(1);
             {
-                let mut waits = pin!(peer.open(request(), deadline));
+                let mut waits = pin!(peer.open(open_request(), deadline));
                 assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-                let refused = peer.open(request(), deadline).await.err().map(|no| no.reason);
+                let refused = peer.open(open_request(), deadline).await.err().map(|no| no.reason);
                 assert_eq!(refused, Some(Reason::Limit), "{path:?}: at once");
                 assert!(Instant::now() < deadline);
             }
-            let late = peer.open(request(), deadline).await.err().map(|no| no.reason);
+            let late = peer.open(open_request(), deadline).await.err().map(|no| no.reason);
             assert_eq!(late, Some(Reason::NoPath), "{path:?}: the place is free again");
         }
     }

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::live::{self, Live};
-use super::table::{Entry, Opening};
 use crate::host::{Host, Phase};
 use crate::peers::open;
 use crate::peers::peer::{NoStream, Peer};
@@ -21,6 +20,7 @@ use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::End;
+use crate::table::{Entry, Opening};
 use crate::transport::connect::{is_exhausted, tune_listener};
 use crate::transport::message::{Open, Purpose, Refused, TraceId};
 use crate::vocabulary::{Direction, Role};

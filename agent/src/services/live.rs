@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answered::Answered;
-use super::table::{Connection, Entry};
 use crate::host::Host;
 use crate::logging::{self, audit};
 use crate::metrics::{OpenConnection, ServiceMeter};
@@ -16,6 +15,7 @@ use crate::peers::peer::Peer;
 use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::splice::{self, Carrier, End};
+use crate::table::{Connection, Entry};
 use crate::transport::connect::in_order;
 use crate::transport::message::TraceId;
 use crate::vocabulary::{Path, Role};

@@ -7,5 +7,3 @@ pub mod egress;
 pub mod ingress;
 pub mod live;
 pub mod unsupported;
-
-use crate::table;

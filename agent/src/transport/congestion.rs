@@ -37,8 +37,7 @@ impl Congestion {
         let round_trip = matches!(self, Self::Auto).then(|| tcp_info::round_trip(socket)).flatten();
         let chosen = set(&SockRef::from(socket), self.candidates(round_trip));
         tracing::debug!(peer = ?socket.peer_addr().ok(), ?round_trip, congestion = chosen.unwrap_or("system"), "congestion control");
-        let in_use = SockRef::from(socket).tcp_congestion().unwrap_or_default();
-        FOR_SHORT.iter().any(|name| in_use.trim_ascii_end().strip_suffix(b"\0").unwrap_or(&in_use) == name.as_bytes())
+        in_use(socket).is_some_and(|name| FOR_SHORT.contains(&&*name))
     }
 
     /// Sets it on a listener for applications, or on a socket before it is connected to one, at `address`: of this host, if it has
@@ -56,6 +55,13 @@ impl Congestion {
         let error = socket.set_tcp_congestion(name.as_str().as_bytes()).err()?;
         Some(format!("congestion control `{name}` cannot be used ({error}): the system's own is used instead"))
     }
+}
+
+/// The name of what a connection uses.
+fn in_use(socket: &TcpStream) -> Option<String> {
+    // The kernel fills its field of 16 bytes with zeros.
+    let name = SockRef::from(socket).tcp_congestion().ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned())
 }
 
 /// Sets the first that the kernel takes.
@@ -88,20 +94,17 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let of = |socket: &TcpStream| {
-            let name = SockRef::from(socket).tcp_congestion().unwrap();
-            String::from_utf8(name).unwrap().trim_end_matches('\0').to_owned()
-        };
+        let of = |socket: &TcpStream| in_use(socket).unwrap();
         let system = of(&client);
-        Congestion::System.set_between_agents(&client);
-        assert_eq!(of(&client), system);
-        Congestion::Auto.set_between_agents(&client);
+        let unpaced = FOR_SHORT.contains(&&*system);
+        assert_eq!((Congestion::System.set_between_agents(&client), of(&client)), (unpaced, system));
+        assert!(Congestion::Auto.set_between_agents(&client), "neither of them paces");
         assert!(FOR_SHORT.contains(&&*of(&client)), "reno may always be chosen: {}", of(&client));
         let reno = Congestion::Named(CongestionName::new("reno").unwrap());
-        reno.set_between_agents(&server);
+        assert!(reno.set_between_agents(&server));
         assert_eq!((of(&server), reno.missing()), ("reno".to_owned(), None));
         let missing = Congestion::Named(CongestionName::new("no_such_one").unwrap());
-        missing.set_between_agents(&server);
+        assert!(missing.set_between_agents(&server));
         assert_eq!(of(&server), "reno", "what cannot be had changes nothing");
         assert!(missing.missing().unwrap().contains("`no_such_one`"));
     }

@@ -52,6 +52,9 @@ pub struct Work {
 /// How long a lane that came back may keep DONE of its last stream, to say it with the next OPEN.
 const UNSAID: Duration = Duration::from_millis(10);
 
+/// How many of them say it in one turn.
+const SAID_AT_ONCE: usize = 64;
+
 type Lane = (LaneId, Box<Link>);
 
 struct Inner {
@@ -186,9 +189,14 @@ impl Pool {
             inner.lose(now, |link| link.poll_idle(&mut cx).is_ready());
         }
         if inner.unsaid.is_some_and(|at| at <= now) {
-            inner.unsaid = None;
-            let mut cx = Context::from_waker(&self.waker);
-            inner.lose(now, |link| link.has_unsaid() && matches!(link.poll_flush(&mut cx), Poll::Ready(Err(_))));
+            let (mut cx, mut turns) = (Context::from_waker(&self.waker), SAID_AT_ONCE);
+            inner.lose(now, |link| {
+                let says = turns > 0 && link.has_unsaid();
+                turns -= usize::from(says);
+                says && matches!(link.poll_flush(&mut cx), Poll::Ready(Err(_)))
+            });
+            // Applications want the lock between two turns.
+            inner.unsaid = inner.idle.values().any(|link| link.has_unsaid()).then_some(now);
         }
         inner.policy.handle_epoch(epoch, now);
         inner.policy.handle_timeout(now);

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use mesh_config::ServiceName;
 use tokio::time::timeout;
 
 use super::*;
 use crate::reason::Reason;
 use crate::splice::Received;
 use crate::transport::lane::link::tests::Net;
-use crate::transport::message::{Open, Purpose, TraceId};
+use crate::transport::message::tests::open_request;
 
 const BOUND: Duration = Duration::from_secs(20);
 const RUN: Incarnation = Incarnation(7);
@@ -60,16 +59,6 @@ async fn act(pool: &Pool) {
     }
 }
 
-fn open() -> Open {
-    Open {
-        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
-        relay: None,
-        client: None,
-        trace: TraceId([1; 16]),
-        credit: 0,
-    }
-}
-
 fn is_called(pool: &Pool) -> bool {
     !is_pending(pin!(pool.called()))
 }
@@ -107,7 +96,7 @@ async fn a_lane_carries_one_stream_after_the_other() {
     for _ in 0..2 {
         let mut lease = pool.try_take().unwrap();
         assert_eq!(counts(&pool), (0, 1));
-        lease.link.open(open()).unwrap();
+        lease.link.open(open_request()).unwrap();
         let serve = async {
             end.next_open().await.unwrap().unwrap();
             end.refuse(Reason::TargetRefused, "").unwrap();

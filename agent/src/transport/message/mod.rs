@@ -215,4 +215,4 @@ fn reason(code: u32) -> Reason {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,32 @@ fn hello() -> Hello {
     }
 }
 
+/// What a run of an opener says of itself first.
+pub(crate) fn hello_of(run: Incarnation) -> Hello {
+    Hello {
+        versions: VersionRange::OURS,
+        incarnation: run,
+        wall_time: WallTime::from(crate::clock::Clock::default().now()),
+        mesh: MeshName::new("lab").unwrap(),
+        mesh_version: 1,
+        mesh_digest: [0; 32],
+        role: LaneRole::Opener,
+        features: Features::default(),
+        capabilities: Capabilities::default(),
+    }
+}
+
+/// An opener's wish for the service `db`.
+pub(crate) fn open_request() -> Open {
+    Open {
+        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
+        relay: None,
+        client: None,
+        trace: TraceId([1; 16]),
+        credit: 0,
+    }
+}
+
 fn open(purpose: Purpose, client: Option<&str>) -> Open {
     Open {
         purpose,

@@ -2,14 +2,14 @@
 
 use std::io::{BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::event::PollFlags;
 
 use crate::load::content::Content;
 use crate::load::process::say;
-use crate::wait::accept;
+use crate::wait::{accept, any_ready};
 
 /// Connections that are on their way at once.
 const AT_ONCE: usize = 64;
@@ -131,7 +131,7 @@ impl Reach {
             if taken > 0 {
                 moved = Instant::now();
             } else {
-                thread::sleep(Duration::from_millis(50));
+                any_ready(self.open.iter().map(|(stream, _)| stream), PollFlags::OUT, FULL)?;
             }
         }
         Ok(self.open.iter().map(|(_, sent)| sent).sum())
@@ -179,7 +179,7 @@ impl Offer {
     /// All in turn, never waiting for one of them: where the kernel has dropped segments for want of room, their senders back
     /// off, each for about as long as it was stalled.
     fn drain(&mut self) -> Result<u64> {
-        let (mut got, mut expected, mut moved) = (vec![0; PIECE], vec![0; PIECE + 8], Instant::now());
+        let (mut got, mut expected) = (vec![0; PIECE], vec![0; PIECE + 8]);
         let mut left: Vec<&mut Served> = self.open.iter_mut().collect();
         left.iter().try_for_each(|served| served.stream.set_nonblocking(true))?;
         while !left.is_empty() {
@@ -201,11 +201,9 @@ impl Offer {
             if let Some(error) = failed {
                 return Err(error);
             }
-            if any {
-                moved = Instant::now();
-            } else {
-                ensure!(moved.elapsed() < BACK_OFF, "nothing comes on {} connections", left.len());
-                thread::sleep(Duration::from_millis(20));
+            if !any && !left.is_empty() {
+                let streams = left.iter().map(|served| &served.stream);
+                ensure!(any_ready(streams, PollFlags::IN, BACK_OFF)?, "nothing comes on {} connections", left.len());
             }
         }
         Ok(self.open.iter().map(|served| served.received).sum())

@@ -2,7 +2,10 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::Ipv4Addr;
 use std::task::Poll;
+
+use tokio::net::UdpSocket;
 
 use super::*;
 
@@ -10,7 +13,7 @@ use super::*;
 async fn asked(net: &Net) -> (Arc<Pool>, Lease, Link) {
     let (pool, mut far) = net.pool(RULES, 1).await;
     let mut lease = pool.try_take().unwrap();
-    lease.link.open(open()).unwrap();
+    lease.link.open(open_request()).unwrap();
     poll_fn(|cx| lease.link.poll_flush(cx)).await.unwrap();
     let mut end = far.remove(0).1;
     within(end.next_open()).await.unwrap().unwrap();
@@ -19,6 +22,13 @@ async fn asked(net: &Net) -> (Arc<Pool>, Lease, Link) {
 
 async fn hear(link: &mut Link) -> Received {
     within(poll_fn(|cx| link.poll_received(cx))).await.unwrap()
+}
+
+/// The runtime looks at all sockets: what has left before has arrived.
+async fn look_at_sockets() {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    socket.send_to(b"?", socket.local_addr().unwrap()).await.unwrap();
+    within(socket.recv(&mut [0])).await.unwrap();
 }
 
 fn is_answered(link: &mut Link) -> bool {
@@ -45,6 +55,7 @@ async fn opened_leaves_with_the_first_bytes_of_the_target() {
     tokio::time::pause();
     end.accept("a target").unwrap();
     poll_fn(|cx| end.poll_flush(cx)).await.unwrap();
+    look_at_sockets().await;
     assert!(!is_answered(&mut lease.link));
     say(&mut end, b"first bytes");
     poll_fn(|cx| end.poll_flush(cx)).await.unwrap();
@@ -81,7 +92,7 @@ async fn opened_does_not_wait_while_the_opener_has_much_to_say() {
     let net = Net::new();
     let (pool, mut far) = net.pool(RULES, 1).await;
     let mut lease = pool.try_take().unwrap();
-    lease.link.reopen((open(), vec![1; 32 * 1024], false)).unwrap();
+    lease.link.reopen((open_request(), vec![1; 32 * 1024], false)).unwrap();
     poll_fn(|cx| lease.link.poll_flush(cx)).await.unwrap();
     let end = &mut far[0].1;
     within(end.next_open()).await.unwrap().unwrap();
@@ -119,10 +130,11 @@ async fn done_leaves_with_the_next_open() {
     let (pool, mut lease, mut end) = asked(&net).await;
     finish(&mut lease, &mut end).await;
     within(lease.give_back()).await;
+    look_at_sockets().await;
     assert!(is_pending(pin!(end.settle())), "nothing has left");
     // Nobody but the next stream makes it leave.
     let mut lease = pool.try_take().unwrap();
-    lease.link.open(open()).unwrap();
+    lease.link.open(open_request()).unwrap();
     poll_fn(|cx| lease.link.poll_flush(cx)).await.unwrap();
     assert!(within(end.settle()).await);
     assert!(within(end.next_open()).await.unwrap().is_some());

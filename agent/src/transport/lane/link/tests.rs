@@ -1,33 +1,18 @@
 use std::net::Ipv4Addr;
 
-use mesh_config::{MeshName, NodeName, ServiceName};
+use mesh_config::NodeName;
 use tokio::net::TcpListener;
 
 use super::super::machine::EARLY_DATA;
 use super::carrier::MOST_PIECES;
 use super::*;
-use crate::clock::Clock;
 use crate::identity::{ALPN_LANE, TlsContext, tests::contexts};
 use crate::transport::frame::{Kind, header};
-use crate::transport::message::{Capabilities, Features, Hello, LaneRole, Purpose, TraceId, VersionRange, WallTime};
+use crate::transport::message::tests::{hello_of, open_request};
 use crate::transport::secure;
 use crate::vocabulary::RecordLayer;
 
 const BOUND: Duration = Duration::from_secs(20);
-
-fn hello(run: Incarnation) -> Hello {
-    Hello {
-        versions: VersionRange::OURS,
-        incarnation: run,
-        wall_time: WallTime::from(Clock::default().now()),
-        mesh: MeshName::new("lab").unwrap(),
-        mesh_version: 1,
-        mesh_digest: [0; 32],
-        role: LaneRole::Opener,
-        features: Features::default(),
-        capabilities: Capabilities::default(),
-    }
-}
 
 /// Makes lanes from alpha to beta, each with an address of its own.
 pub(crate) struct Net {
@@ -48,21 +33,18 @@ impl Net {
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         let deadline = tokio::time::Instant::now() + BOUND;
-        let near =
-            secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello(Incarnation(1)), RecordLayer::Adit, deadline);
-        let far = secure::accept(&self.beta, &[ALPN_LANE], accepted, hello(run), RecordLayer::Adit, deadline);
+        let near = secure::dial(
+            &self.alpha,
+            &self.peer,
+            ALPN_LANE,
+            tcp,
+            hello_of(Incarnation(1)),
+            RecordLayer::Adit,
+            deadline,
+        );
+        let far = secure::accept(&self.beta, &[ALPN_LANE], accepted, hello_of(run), RecordLayer::Adit, deadline);
         let (near, far) = tokio::join!(near, far);
         (Box::new(Link::new(near.unwrap(), End::Opener).0), Link::new(far.unwrap(), End::Responder).0)
-    }
-}
-
-fn request() -> Open {
-    Open {
-        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
-        relay: None,
-        client: None,
-        trace: TraceId([1; 16]),
-        credit: 0,
     }
 }
 
@@ -75,7 +57,7 @@ async fn what_is_said_again_on_a_lane_on_which_something_waits_has_room_or_fails
         for _ in 0..frames {
             near.wire.push(&waits).unwrap();
         }
-        let said = near.reopen((request(), vec![7; EARLY_DATA], true));
+        let said = near.reopen((open_request(), vec![7; EARLY_DATA], true));
         assert!(frames > 0 || said.is_ok(), "{said:?}");
         failed += u32::from(said.is_err_and(|broken| broken.0.contains("something else waits")));
     }
@@ -85,7 +67,7 @@ async fn what_is_said_again_on_a_lane_on_which_something_waits_has_room_or_fails
 #[tokio::test]
 async fn small_pieces_of_one_record_are_handed_on_a_few_at_a_time_and_all_of_them() {
     let (mut near, mut far) = Net::new().lane_to(Incarnation(7)).await;
-    near.open(request()).unwrap();
+    near.open(open_request()).unwrap();
     let serve = async {
         far.next_open().await.unwrap().unwrap();
         far.accept("").unwrap();

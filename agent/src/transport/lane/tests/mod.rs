@@ -7,21 +7,10 @@ mod table;
 
 use std::time::Instant;
 
-use mesh_config::ServiceName;
-
 use super::machine::{End, Lane};
 use crate::transport::frame::{Item, Parser};
-use crate::transport::message::{Frame, Open, Purpose, TraceId};
-
-fn open_request() -> Open {
-    Open {
-        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
-        relay: None,
-        client: None,
-        trace: TraceId([1; 16]),
-        credit: 0,
-    }
-}
+use crate::transport::message::Frame;
+use crate::transport::message::tests::open_request;
 
 /// The control frames that a lane wants to send.
 fn sent(lane: &mut Lane) -> Vec<Frame> {

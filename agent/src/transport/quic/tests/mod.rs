@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_config::{MeshName, ServiceName};
+use mesh_config::MeshName;
 use quinn::{Connection, Endpoint};
 use tokio::task::JoinSet;
 
@@ -22,36 +22,11 @@ use crate::reason::Reason;
 use crate::splice::{Broken, Carrier as _, Received};
 use crate::transport::frame::{HEADER, Kind, header};
 use crate::transport::hello::{HelloError, PeerHello};
-use crate::transport::message::{
-    Capabilities, Detail, Features, Frame, Hello, Incarnation, LaneRole, Open, Purpose, Refused, TraceId, VersionRange,
-    WallTime,
-};
+use crate::transport::message::tests::hello_of;
+pub(crate) use crate::transport::message::tests::open_request as request;
+use crate::transport::message::{Detail, Frame, Hello, Incarnation, Open, Refused, TraceId};
 
 const BOUND: Duration = Duration::from_secs(20);
-
-fn hello(incarnation: u64) -> Hello {
-    Hello {
-        versions: VersionRange::OURS,
-        incarnation: Incarnation(incarnation),
-        wall_time: WallTime::from(Clock::default().now()),
-        mesh: MeshName::new("lab").unwrap(),
-        mesh_version: 1,
-        mesh_digest: [0; 32],
-        role: LaneRole::Opener,
-        features: Features(0),
-        capabilities: Capabilities::default(),
-    }
-}
-
-pub(crate) fn request() -> Open {
-    Open {
-        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
-        relay: None,
-        client: None,
-        trace: TraceId([1; 16]),
-        credit: 0,
-    }
-}
 
 pub(crate) struct Pair {
     _endpoints: [Endpoint; 2],
@@ -115,8 +90,8 @@ async fn greeted_as(pair: &Pair, at_acceptor: PeerShare) -> [(QuicLink, PeerHell
     let [a, b] = pair.connections.clone();
     let clock = Clock::default();
     let (a, b) = tokio::join!(
-        QuicLink::handshake(a, hello(1), true, &clock, PeerShare::default()),
-        QuicLink::handshake(b, hello(2), false, &clock, at_acceptor)
+        QuicLink::handshake(a, hello_of(Incarnation(1)), true, &clock, PeerShare::default()),
+        QuicLink::handshake(b, hello_of(Incarnation(2)), false, &clock, at_acceptor)
     );
     [a.unwrap(), b.unwrap()]
 }

@@ -13,10 +13,11 @@ async fn hello_comes_first_and_is_judged_at_both_ends() {
         let pair = connect().await;
         let [a, b] = pair.connections.clone();
         let clock = Clock::default();
-        let stranger = Hello { mesh: MeshName::new("prod").unwrap(), ..hello(1) };
+        let stranger = Hello { mesh: MeshName::new("prod").unwrap(), ..hello_of(Incarnation(1)) };
         let accept = async {
-            let refused =
-                QuicLink::handshake(b.clone(), hello(2), false, &clock, PeerShare::default()).await.unwrap_err();
+            let refused = QuicLink::handshake(b.clone(), hello_of(Incarnation(2)), false, &clock, PeerShare::default())
+                .await
+                .unwrap_err();
             assert!(matches!(refused, QuicError::Hello(HelloError::Mesh { .. })), "{refused}");
             b.close(VarInt::from_u32(0), b"");
         };
@@ -29,7 +30,13 @@ async fn hello_comes_first_and_is_judged_at_both_ends() {
             send.write_all(&header(Kind::Ping, 0)).await.unwrap();
             (send, recv)
         };
-        let accept = QuicLink::handshake(pair.connections[1].clone(), hello(2), false, &clock, PeerShare::default());
+        let accept = QuicLink::handshake(
+            pair.connections[1].clone(),
+            hello_of(Incarnation(2)),
+            false,
+            &clock,
+            PeerShare::default(),
+        );
         let (accepted, _streams) = tokio::join!(accept, talk);
         assert!(matches!(accepted.unwrap_err(), QuicError::Hello(HelloError::NotHello(Kind::Ping))));
     })
