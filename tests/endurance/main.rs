@@ -1,7 +1,7 @@
 //! Endurance: minutes of stalls, silence and load. Not part of the suite.
 //!
-//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. About an hour in all on
-//! two cores.
+//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. Some ten minutes in all
+//! on two cores.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
