@@ -148,24 +148,24 @@ impl End {
 ///
 /// At a disorderly end that did not come from the carrier, the carrier has been told to reset. What the application sees when
 /// its connection is dropped is for the caller to choose by [`End`]. `finished` says that the application's end has been told
-/// on an earlier carrier and is told again by what this one was given. `cut` resolves when somebody else decides that the connection must end.
+/// on an earlier carrier and is told again by what this one was given. `cut` resolves when somebody else decides that the
+/// connection must end; it is small, because what is handed over by value is stored twice while the connection lives.
 pub async fn splice<C: Carrier>(
     app: &TcpStream,
     carrier: &mut C,
     limits: Limits,
     meter: &Meter,
     finished: bool,
-    cut: impl Future<Output = Reason>,
+    mut cut: impl Future<Output = Reason> + Unpin,
 ) -> End {
     let end = {
-        let mut cut = pin!(cut);
         let mut timer = Timer::new(limits);
         // Only polled while no read would notice that the application is gone.
         let mut gone = pin!(reset_of(app));
         let mut up = if finished { Half::Closed } else { Half::Open };
         let mut down = Half::Open;
         poll_fn(|cx| {
-            if let Poll::Ready(reason) = cut.as_mut().poll(cx) {
+            if let Poll::Ready(reason) = Pin::new(&mut cut).poll(cx) {
                 return Poll::Ready(End::Cut(reason));
             }
             let (mut moved, mut again) = (false, false);

@@ -46,13 +46,19 @@ pub type Serving<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 /// `ended` resolves when what it runs over is known to be lost.
 pub trait Serve: Send + Sync {
     /// Serves one over a lane.
-    fn lane<'a>(&'a self, peer: &'a VerifiedPeer, open: Open, stream: &'a mut Link, ended: Serving<'a>) -> Serving<'a>;
+    fn lane<'a>(
+        &'a self,
+        peer: &'a VerifiedPeer,
+        open: Box<Open>,
+        stream: &'a mut Link,
+        ended: Serving<'a>,
+    ) -> Serving<'a>;
 
     /// Serves one over QUIC.
     fn quic<'a>(
         &'a self,
         peer: &'a VerifiedPeer,
-        open: Open,
+        open: Box<Open>,
         stream: &'a mut QuicStream,
         ended: Serving<'a>,
     ) -> Serving<'a>;
@@ -149,7 +155,7 @@ pub(super) async fn quic(
         let (services, proven) = (services.clone(), proven.clone());
         let ended = peer.run_ended(quic.incarnation);
         streams.spawn(async move {
-            services.quic(&proven, open, &mut stream, Box::pin(ended)).await;
+            services.quic(&proven, Box::new(open), &mut stream, Box::pin(ended)).await;
             timeout(SETTLE, stream.settle()).await.ok();
         });
     }
@@ -164,22 +170,25 @@ pub(super) async fn quic(
 }
 
 /// Serves a lane until its opener closes it, it is lost, or the agent has drained.
-pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut link: Link) {
+pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut link: Box<Link>) {
     let mut ended = pin!(peer.run_ended(link.incarnation()));
-    let mut draining = pin!(host.reached(Phase::Draining));
-    let mut cut = pin!(host.reached(Phase::Cut));
+    // What every lane waits for it waits for in one place: first for the one, then for the other.
+    let mut phase = pin!(host.reached(Phase::Draining));
     let mut retired = false;
     let proven = link.peer().clone();
     loop {
         let open = tokio::select! {
             open = link.next_open() => open,
-            () = &mut draining, if !retired => {
+            () = &mut phase => {
+                if retired {
+                    return link.abort();
+                }
                 retired = true;
+                phase.set(host.reached(Phase::Cut));
                 link.retire(Reason::Draining);
                 continue;
             }
             () = &mut ended => return link.abort(),
-            () = &mut cut => return link.abort(),
         };
         let open = match open {
             Ok(Some(open)) => open,
@@ -190,10 +199,19 @@ pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut lin
             }
         };
         services.lane(&proven, open, &mut link, Box::pin(ended.as_mut())).await;
-        let settled = tokio::select! {
-            settled = link.settle() => settled,
-            () = &mut ended => return link.abort(),
-            () = &mut cut => return link.abort(),
+        let settled = loop {
+            tokio::select! {
+                settled = link.settle() => break settled,
+                () = &mut phase => {
+                    if retired {
+                        return link.abort();
+                    }
+                    retired = true;
+                    phase.set(host.reached(Phase::Cut));
+                    link.retire(Reason::Draining);
+                }
+                () = &mut ended => return link.abort(),
+            }
         };
         if !settled && !retired {
             return;

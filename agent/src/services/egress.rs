@@ -1,6 +1,7 @@
 //! Mesh to application: what the offering agent does with a stream that a peer opens.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,14 +33,20 @@ const TOLD: Duration = Duration::from_secs(5);
 pub struct Egress(pub Arc<Host>);
 
 impl Serve for Egress {
-    fn lane<'a>(&'a self, peer: &'a VerifiedPeer, open: Open, stream: &'a mut Link, ended: Serving<'a>) -> Serving<'a> {
+    fn lane<'a>(
+        &'a self,
+        peer: &'a VerifiedPeer,
+        open: Box<Open>,
+        stream: &'a mut Link,
+        ended: Serving<'a>,
+    ) -> Serving<'a> {
         Box::pin(serve(&self.0, peer, Path::Lane, open, stream, ended))
     }
 
     fn quic<'a>(
         &'a self,
         peer: &'a VerifiedPeer,
-        open: Open,
+        open: Box<Open>,
         stream: &'a mut QuicStream,
         ended: Serving<'a>,
     ) -> Serving<'a> {
@@ -51,7 +58,7 @@ async fn serve<S: Answer>(
     host: &Host,
     peer: &VerifiedPeer,
     path: Path,
-    open: Open,
+    open: Box<Open>,
     stream: &mut S,
     ended: impl Future<Output = ()>,
 ) {
@@ -156,7 +163,11 @@ async fn service<S: Answer>(
     }
     let mut live = Live::begin(host, &entry, Role::Offer);
     live.opened();
-    live::run(live, &app, stream, live::cut(cut, ended)).await;
+    // Not needed any longer, and every connection would keep it.
+    drop(permit);
+    let (mut told, mut ended) = (pin!(live::told(cut)), pin!(ended));
+    let end = live::run(&live, &app, stream, live::cut(told.as_mut(), ended.as_mut())).await;
+    live.end(end.reason());
     Ok(())
 }
 

@@ -46,8 +46,7 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((app, client)) => {
-                        let (host, peers, service) = (host.clone(), peers.clone(), service.clone());
-                        sessions.spawn(async move { session(&host, &peers, service, app, client).await });
+                        sessions.spawn(session(host.clone(), peers.clone(), service.clone(), app, client));
                     }
                     Err(error) if is_exhausted(&error) => {
                         note(&host, None, &service, None, Layer::Limit, "exhausted", error.to_string());
@@ -66,7 +65,7 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
 }
 
 /// One application's connection, from accept to end.
-async fn session(host: &Host, peers: &Peers, service: ServiceName, app: TcpStream, client: SocketAddr) {
+async fn session(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, app: TcpStream, client: SocketAddr) {
     let trace = new_trace();
     let opening = Opening {
         service: service.clone(),
@@ -79,13 +78,13 @@ async fn session(host: &Host, peers: &Peers, service: ServiceName, app: TcpStrea
     let (entry, cut) = match host.table.insert(opening) {
         Ok(inserted) => inserted,
         Err(full) => {
-            return note(host, None, &service, Some(client), Layer::Limit, Reason::Limit.name(), full.to_string());
+            return note(&host, None, &service, Some(client), Layer::Limit, Reason::Limit.name(), full.to_string());
         }
     };
     // Whatever goes wrong, the application is told at once: dropping its connection sends a RST.
-    if let Err(failed) = carry(host, peers, &entry, cut, app, client).await {
+    if let Err(failed) = carry(&host, &peers, &entry, cut, app, client).await {
         let to = entry.to.get().cloned();
-        note(host, to, &service, Some(client), failed.layer, failed.reason.name(), failed.detail);
+        note(&host, to, &service, Some(client), failed.layer, failed.reason.name(), failed.detail);
     }
 }
 
@@ -138,7 +137,7 @@ async fn carry(
     app: TcpStream,
     client: SocketAddr,
 ) -> Result<(), Failed> {
-    let live = Live::begin(host, entry, Role::Reach);
+    let mut live = Live::begin(host, entry, Role::Reach);
     let deadline = Instant::now() + host.limits.connect;
     let offering = offering(host, peers, &entry.service)?;
     if let [only] = &offering[..] {
@@ -163,7 +162,8 @@ async fn carry(
     entry.to.set(peer.name().clone()).ok();
     entry.path.set(stream.path().name()).ok();
     let mut told = std::pin::pin!(live::told(cut));
-    let (end, stream) = live::run_moving(live, &app, stream, told.as_mut(), (peer, deadline)).await;
+    let (end, stream) = live::run_moving(&mut live, &app, stream, told.as_mut(), (peer, deadline)).await;
+    live.end(end.reason());
     // The application has all that it will get; what is left is between the agents.
     drop(app);
     let answered = stream.as_ref().and_then(Stream::answer);

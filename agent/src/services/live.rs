@@ -1,7 +1,9 @@
 //! A connection whose bytes are moved: what is counted and told about it, from its opening to its end.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -62,7 +64,8 @@ impl<'a> Live<'a> {
         self.open = Some(Open { since: Instant::now(), _counted: self.meter.open(), told });
     }
 
-    fn end(self, reason: Option<Reason>) {
+    /// It has ended, for `reason` if not in order.
+    pub fn end(self, reason: Option<Reason>) {
         let (received, sent) = self.entry.uncounted();
         self.meter.received(received);
         self.meter.sent(sent);
@@ -100,16 +103,15 @@ fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_>) -
 
 /// Splices until the end of a connection that this side has let in.
 pub async fn run<C: Carrier>(
-    live: Live<'_>,
+    live: &Live<'_>,
     app: &TcpStream,
     stream: &mut C,
-    cut: impl Future<Output = Reason>,
+    cut: impl Future<Output = Reason> + Unpin,
 ) -> End {
     let end = splice::splice(app, stream, live.limits(), &live.entry.meter, false, cut).await;
     if matches!(end, End::Closed) {
         in_order(app);
     }
-    live.end(end.reason());
     end
 }
 
@@ -117,7 +119,7 @@ pub async fn run<C: Carrier>(
 /// does not serve is said again on another stream to `peer`. Gives back the stream that it ended on, unless it ended between
 /// two.
 pub async fn run_moving(
-    mut live: Live<'_>,
+    live: &mut Live<'_>,
     app: &TcpStream,
     mut stream: Stream,
     mut told: Pin<&mut impl Future<Output = Reason>>,
@@ -126,13 +128,8 @@ pub async fn run_moving(
     let (limits, meter) = (live.limits(), &live.entry.meter);
     let mut finished = false;
     let (end, stream) = loop {
-        let ended = peer.run_ended(stream.incarnation());
-        let cut = async {
-            tokio::select! {
-                reason = told.as_mut() => reason,
-                () = ended => Reason::LinkLost,
-            }
-        };
+        let mut ended = pin!(peer.run_ended(stream.incarnation()));
+        let cut = cut(told.as_mut(), ended.as_mut());
         let mut watched = Answered::new(&mut stream, |opened| {
             if opened {
                 live.opened();
@@ -160,7 +157,6 @@ pub async fn run_moving(
     if matches!(end, End::Closed) {
         in_order(app);
     }
-    live.end(end.reason());
     (end, stream)
 }
 
@@ -174,9 +170,12 @@ pub async fn told(cut: oneshot::Receiver<Reason>) -> Reason {
 }
 
 /// Resolves when somebody cuts the connection, or when what it runs over has `ended`.
-pub async fn cut(cut: oneshot::Receiver<Reason>, ended: impl Future<Output = ()>) -> Reason {
-    tokio::select! {
-        reason = told(cut) => reason,
-        () = ended => Reason::LinkLost,
-    }
+pub fn cut(
+    mut told: Pin<&mut impl Future<Output = Reason>>,
+    mut ended: Pin<&mut impl Future<Output = ()>>,
+) -> impl Future<Output = Reason> + Unpin {
+    poll_fn(move |cx| match told.as_mut().poll(cx) {
+        Poll::Ready(reason) => Poll::Ready(reason),
+        Poll::Pending => ended.as_mut().poll(cx).map(|()| Reason::LinkLost),
+    })
 }

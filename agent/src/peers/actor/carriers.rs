@@ -86,7 +86,7 @@ impl Actor {
         }
         if !self.has_room(&link) {
             if !reverse {
-                self.turn_away(*link);
+                self.turn_away(link);
             }
             return;
         }
@@ -94,7 +94,7 @@ impl Actor {
         if reverse {
             self.peer.pool.given(link, epoch);
         } else {
-            self.serve(*link);
+            self.serve(link);
         }
     }
 
@@ -118,7 +118,7 @@ impl Actor {
 
     /// Tells the peer that nothing is served on a lane that it may open on: a stream that it has opened there already it opens
     /// elsewhere.
-    fn turn_away(&mut self, mut link: Link) {
+    fn turn_away(&mut self, mut link: Box<Link>) {
         // Of those that are dialled faster than this can be told, the peer hears by their end.
         if self.turned_away.len() < MAX_TURNED_AWAY {
             link.retire(Reason::Limit);
@@ -126,7 +126,7 @@ impl Actor {
         }
     }
 
-    fn serve(&mut self, link: Link) {
+    fn serve(&mut self, link: Box<Link>) {
         let (host, services, peer) = (self.host.clone(), self.services.clone(), self.peer.clone());
         self.tasks.spawn(async move { serve::lane(&host, &*services, &peer, link).await });
     }
@@ -153,10 +153,10 @@ impl Actor {
         }
         if self.has_room(&link) {
             self.lanes.add(&link);
-            self.serve(*link);
+            self.serve(link);
         } else {
             // The peer has it already, and may have opened a stream on it.
-            self.turn_away(*link);
+            self.turn_away(link);
         }
     }
 

@@ -37,11 +37,11 @@ const MESH: &str = r#"
 struct Nothing;
 
 impl Serve for Nothing {
-    fn lane<'a>(&'a self, _: &'a VerifiedPeer, _: Open, _: &'a mut Link, _: Serving<'a>) -> Serving<'a> {
+    fn lane<'a>(&'a self, _: &'a VerifiedPeer, _: Box<Open>, _: &'a mut Link, _: Serving<'a>) -> Serving<'a> {
         Box::pin(async {})
     }
 
-    fn quic<'a>(&'a self, _: &'a VerifiedPeer, _: Open, _: &'a mut QuicStream, _: Serving<'a>) -> Serving<'a> {
+    fn quic<'a>(&'a self, _: &'a VerifiedPeer, _: Box<Open>, _: &'a mut QuicStream, _: Serving<'a>) -> Serving<'a> {
         Box::pin(async {})
     }
 }

@@ -392,7 +392,8 @@ impl Lease {
             Some(inner.closing.swap_remove(at).1)
         });
         if let Some(link) = unwanted {
-            link.close().await;
+            // Rare, so its memory is not every connection's.
+            Box::pin(link.close()).await;
         }
     }
 }

@@ -178,7 +178,7 @@ impl Link {
     ///
     /// # Errors
     /// If the lane is lost.
-    pub async fn next_open(&mut self) -> Result<Option<Open>, Broken> {
+    pub async fn next_open(&mut self) -> Result<Option<Box<Open>>, Broken> {
         self.rest();
         loop {
             let signal = poll_fn(|cx| {
@@ -191,7 +191,7 @@ impl Link {
             match signal {
                 Ok(Signal::Event(Event::OpenRequested(open))) => {
                     self.begin();
-                    return Ok(Some(*open));
+                    return Ok(Some(open));
                 }
                 Ok(Signal::Event(_)) => {}
                 Ok(Signal::Data) => return Err(self.fail("data outside a stream".to_owned())),
