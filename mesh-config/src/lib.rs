@@ -58,6 +58,7 @@ mod diagnostic;
 mod diff;
 pub mod document;
 mod duration;
+mod edit;
 mod fault;
 mod groups;
 mod listeners;
@@ -77,6 +78,7 @@ pub use address::parse_listener;
 pub use check::Checked;
 pub use diagnostic::{Problem, Severity, Snippet, quote};
 pub use diff::{Change, Diff, NodeChange, PermitChange, ServiceChange};
+pub use edit::{Editor, NewService};
 pub use fault::Fault;
 pub use load::{MAX_FILE, decode, load, read_text};
 pub use model::{

@@ -9,6 +9,7 @@ mod closing;
 mod crowds;
 mod data;
 mod directories;
+mod editing;
 mod evidence;
 mod faults;
 mod limits;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         crowds::tests(),
         operate::tests(),
         directories::tests(),
+        editing::tests(),
         audit::tests(),
         faults::tests(),
     ];

@@ -87,9 +87,7 @@ fn parse_nodes(arguments: &[String]) -> Result<Vec<(NodeName, Vec<Address>)>, Cl
     let mut seen = BTreeSet::new();
     let mut nodes = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        let (name, addresses) = argument.split_once('=').map_or((argument.as_str(), None), |(n, a)| (n, Some(a)));
-        let name = node_name(name)?;
-        let addresses = addresses.map_or_else(|| Ok(Vec::new()), |list| list.split(',').map(address).collect())?;
+        let (name, addresses) = parse_node(argument)?;
         if !seen.insert(name.clone()) {
             let message = format!("node `{name}` is named twice");
             return Err(CliError::usage("duplicate-node", message)
@@ -98,6 +96,14 @@ fn parse_nodes(arguments: &[String]) -> Result<Vec<(NodeName, Vec<Address>)>, Cl
         nodes.push((name, addresses));
     }
     Ok(nodes)
+}
+
+/// `NAME`, `NAME=ADDR` or `NAME=ADDR,ADDR`.
+pub(super) fn parse_node(argument: &str) -> Result<(NodeName, Vec<Address>), CliError> {
+    let (name, addresses) = argument.split_once('=').map_or((argument, None), |(n, a)| (n, Some(a)));
+    let name = node_name(name)?;
+    let addresses = addresses.map_or_else(|| Ok(Vec::new()), |list| list.split(',').map(address).collect())?;
+    Ok((name, addresses))
 }
 
 fn address(text: &str) -> Result<Address, CliError> {

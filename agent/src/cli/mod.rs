@@ -7,6 +7,7 @@ pub mod check;
 pub mod connections;
 pub mod context;
 pub mod demo;
+pub mod edit;
 pub mod error;
 pub mod explain;
 pub mod init;
@@ -108,6 +109,12 @@ enum Command {
                       adit ca issue alpha --out .  a new certificate for the key in this directory"
     )]
     Ca(ca::CaCommand),
+    /// Add and remove nodes in the mesh file, comments kept
+    #[command(subcommand)]
+    Node(edit::NodeCommand),
+    /// Add, remove, allow and deny services in the mesh file, comments kept
+    #[command(subcommand)]
+    Service(edit::ServiceCommand),
     /// Show the running agent: its links, services, certificate, recent refusals
     Status(status::StatusArgs),
     /// Show the application connections that are open now
@@ -202,6 +209,8 @@ fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Cl
     match command {
         Command::Init(args) => init::run(&args, &mut context.terminal(out, err)),
         Command::Ca(command) => ca::run(&command, &mut context.terminal(out, err)),
+        Command::Node(command) => edit::node(&command, color, &mut context.terminal(out, err)),
+        Command::Service(command) => edit::service(&command, color, &mut context.terminal(out, err)),
         Command::Run(args) => run::run(&args, &context, global.color),
         Command::Demo(args) => block_on(demo::run(args, &context, out, err)),
         Command::Check(args) => block_on(check::run(args, &context, out)),
