@@ -42,7 +42,7 @@ fn killed_and_restarted(transport: &str, killed: &str) -> Result<()> {
     let mesh = Mesh::pair(transport).build()?;
     let (mut alpha, mut beta, _) = mesh.start_pair()?;
     let server = mesh.serve("app", "alpha")?;
-    let mut settled: Option<Usage> = None;
+    let mut settled: Option<Calm> = None;
     for round in 0..ROUNDS {
         // Connections that are open when it dies.
         let open = (0..20).map(|_| mesh.joined(&server)).collect::<Result<Vec<_>>>()?;
@@ -75,8 +75,15 @@ fn works_again(mesh: &Mesh, server: &std::net::TcpListener, start: Instant) -> R
     Ok(())
 }
 
+/// What an agent uses while it carries nothing.
+#[derive(Clone, Copy)]
+struct Calm {
+    usage: Usage,
+    tasks: f64,
+}
+
 /// A reading after the agent has had time to close what it will close.
-fn calm(agent: &Agent) -> Result<Usage> {
+fn calm(agent: &Agent) -> Result<Calm> {
     eventually("no connection is left", SOON, || {
         let left = agent.status()?["connections"].clone();
         ensure!(left == 0, "{left} are left");
@@ -84,12 +91,21 @@ fn calm(agent: &Agent) -> Result<Usage> {
     })?;
     // What an agent will close though nobody asks, it closes by then; that it has closed nothing more cannot be waited for.
     adit_tests::wait::pass(Duration::from_millis(500));
-    agent.usage()
+    reading(agent)
 }
 
-fn no_more_than(agent: &Agent, before: Usage) -> Result<()> {
+fn reading(agent: &Agent) -> Result<Calm> {
+    let tasks = agent.metric("adit_tasks", &[])?;
+    ensure!(tasks > 0.0, "an agent without tasks");
+    Ok(Calm { usage: agent.usage()?, tasks })
+}
+
+fn no_more_than(agent: &Agent, before: Calm) -> Result<()> {
     eventually("what was used is given back", SOON * 2, || {
-        let now = agent.usage()?;
+        let (now, tasks) = reading(agent).map(|r| (r.usage, r.tasks))?;
+        // As many lanes more may be kept warm.
+        ensure!(tasks <= before.tasks + 4.0, "tasks: {} then {tasks}", before.tasks);
+        let before = before.usage;
         ensure!(
             now.descriptors <= before.descriptors + 4,
             "descriptors: {} then {}",

@@ -222,7 +222,7 @@ impl<'a> Soak<'a> {
         for ((agent, readings), seen) in [&self.alpha, &self.beta].into_iter().zip(&mut self.readings).zip(&settling) {
             let usage = calmest(seen).context("no reading")?;
             if judged {
-                readings.quiet(agent.name(), self.start.elapsed(), usage, connections(agent)?);
+                readings.quiet(agent.name(), self.start.elapsed(), usage, (connections(agent)?, tasks(agent)?));
             }
         }
         state.set_quiet(false);
@@ -232,6 +232,11 @@ impl<'a> Soak<'a> {
 
 fn connections(agent: &Agent) -> Result<u64> {
     agent.status()?["connections"].as_u64().context("a status without connections")
+}
+
+fn tasks(agent: &Agent) -> Result<u64> {
+    let tasks = agent.metric("adit_tasks", &[])?;
+    format!("{tasks:.0}").parse().context("a strange number of tasks")
 }
 
 /// Everything is open but TCP between alpha and gamma, so that these two are linked by QUIC.

@@ -19,6 +19,7 @@ pub(crate) struct Readings {
     /// At quiet moments alone: while connections come and go, so do their descriptors.
     descriptors: Vec<u64>,
     threads: Vec<u64>,
+    tasks: Vec<u64>,
     connections: Vec<u64>,
 }
 
@@ -26,15 +27,16 @@ impl Readings {
     /// While there is load.
     pub(crate) fn busy(&mut self, node: &str, at: Duration, usage: Usage) {
         self.resident.push(usage.resident);
-        line(at, node, "busy", usage, "");
+        line(at, node, "busy", usage, " | ");
     }
 
-    /// While nothing but idle connections is left: `connections` of them.
-    pub(crate) fn quiet(&mut self, node: &str, at: Duration, usage: Usage, connections: u64) {
+    /// While nothing but idle connections is left: `connections` of them, and `tasks` of the agent's runtime.
+    pub(crate) fn quiet(&mut self, node: &str, at: Duration, usage: Usage, (connections, tasks): (u64, u64)) {
         self.descriptors.push(usage.descriptors as u64);
         self.threads.push(usage.threads as u64);
+        self.tasks.push(tasks);
         self.connections.push(connections);
-        line(at, node, "quiet", usage, &connections.to_string());
+        line(at, node, "quiet", usage, &format!("{tasks} | {connections}"));
     }
 
     /// What has grown, in words; nothing if all is well. Says the figures.
@@ -54,6 +56,7 @@ impl Readings {
         });
         judge("descriptors", &self.descriptors, &|first| first + SLACK);
         judge("threads", &self.threads, &|first| first + SLACK);
+        judge("tasks", &self.tasks, &|first| first + SLACK);
         judge("connections", &self.connections, &|first| first);
         grown
     }
@@ -61,7 +64,9 @@ impl Readings {
 
 /// The head of the table of readings.
 pub(crate) fn head() {
-    say("\n| s | agent | | resident KiB | descriptors | threads | connections |\n|---|---|---|---|---|---|---|");
+    say(
+        "\n| s | agent | | resident KiB | descriptors | threads | tasks | connections |\n|---|---|---|---|---|---|---|---|",
+    );
 }
 
 fn line(at: Duration, node: &str, load: &str, usage: Usage, connections: &str) {

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-/// Descriptors, resident memory and log of this process.
+/// Descriptors, resident memory, tasks and log of this process.
 #[derive(Debug)]
 pub(super) struct Process;
 
@@ -30,6 +30,11 @@ impl Collector for Process {
             )?;
             gauge.encode(metric)?;
         }
+        if let Some(tasks) = tasks() {
+            let gauge = ConstGauge::new(tasks);
+            let metric = encoder.encode_descriptor("tasks", "Tasks of the runtime.", None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
         let suppressed = ConstCounter::new(crate::logging::suppressed_lines());
         let metric = encoder.encode_descriptor(
             "log_lines_suppressed",
@@ -39,6 +44,12 @@ impl Collector for Process {
         )?;
         suppressed.encode(metric)
     }
+}
+
+/// Tasks of the runtime that serves this scrape. Nothing outside of one.
+fn tasks() -> Option<u64> {
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    u64::try_from(runtime.metrics().num_alive_tasks()).ok()
 }
 
 /// Open descriptors, less the one that counts them. Nothing where there is no `/proc`.

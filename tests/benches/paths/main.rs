@@ -53,6 +53,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Those that want a value, and those that do not.
+const OPTIONS: (&[&str], &[&str]) = (&["--rounds", "--seconds", "--systems", "--only", "--congestion"], &["--guard"]);
+
+/// Says so if there is anything that this program does not know, before anything is measured.
+fn known(arguments: &[String]) -> Result<()> {
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        if OPTIONS.0.contains(&argument.as_str()) {
+            rest.next();
+        } else if !OPTIONS.1.contains(&argument.as_str()) {
+            let all: Vec<_> = OPTIONS.0.iter().map(|name| format!("{name} VALUE")).collect();
+            anyhow::bail!("`{argument}` is not an option; there are {}, {}", all.join(", "), OPTIONS.1.join(", "));
+        }
+    }
+    Ok(())
+}
+
 fn option<T: FromStr>(arguments: &[String], name: &str) -> Result<Option<T>> {
     let Some(at) = arguments.iter().position(|a| a == name) else { return Ok(None) };
     let value = arguments.get(at + 1).and_then(|v| v.parse().ok());
@@ -60,6 +77,7 @@ fn option<T: FromStr>(arguments: &[String], name: &str) -> Result<Option<T>> {
 }
 
 fn measure(arguments: &[String]) -> Result<()> {
+    known(arguments)?;
     let rounds = option(arguments, "--rounds")?.unwrap_or(3_usize);
     let seconds = option(arguments, "--seconds")?.unwrap_or(4_u32);
     let congestion: Option<String> = option(arguments, "--congestion")?;
