@@ -24,11 +24,14 @@ mod filter;
 mod link;
 mod namespace;
 mod netlink;
+mod wire;
 
 pub use enter::{Entered, Unavailable, enter};
 pub use filter::{Answer, Block, Traffic};
 pub use link::{End, Port, Switch, veth};
 pub use namespace::{Namespace, end_with_this_thread};
+pub use wire::conditions::{Conditions, Jitter, Loss, Rate, Reorder};
+pub use wire::direction::Counters;
 
 /// What went wrong while a part of the network was made or changed.
 #[derive(Debug, thiserror::Error)]
