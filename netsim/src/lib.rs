@@ -24,14 +24,20 @@ mod filter;
 mod link;
 mod namespace;
 mod netlink;
+mod plan;
+mod topology;
 mod wire;
 
 pub use enter::{Entered, Unavailable, enter};
 pub use filter::{Answer, Block, Traffic};
 pub use link::{End, Port, Switch, veth};
 pub use namespace::{Namespace, end_with_this_thread};
+pub use topology::{Cable, HostId, LinkId, Plug, Router, RouterId, SwitchId, Topology};
 pub use wire::conditions::{Conditions, Jitter, Loss, Rate, Reorder};
 pub use wire::direction::Counters;
+pub use wire::firewall::Firewall;
+pub use wire::lateness::{Report, Tolerance, Verdict};
+pub use wire::nat::{Depends, Nat};
 
 /// What went wrong while a part of the network was made or changed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +57,9 @@ pub enum Error {
     /// An interface name is empty or longer than the 15 bytes that the kernel takes.
     #[error("not an interface name: {0:?}")]
     Interface(String),
+    /// A topology that cannot be made.
+    #[error("{0}")]
+    Topology(String),
 }
 
 impl Error {

@@ -154,7 +154,7 @@ pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
 }
 
 /// The kernel notices a carrier in a worker of its own, and drops what is sent before that. Waits until it has.
-fn wait_until_running(interface: &str) -> Result<(), Error> {
+pub(crate) fn wait_until_running(interface: &str) -> Result<(), Error> {
     let mut messages = Messages::default();
     messages.message(RTM_GETLINK, QUERY, |m| m.raw(&[0; 16]).name(IFLA_IFNAME, interface));
     wait_until(&format!("find a carrier on {interface}"), || {
@@ -166,7 +166,7 @@ fn wait_until_running(interface: &str) -> Result<(), Error> {
 
 /// A worker of the kernel, too, joins the multicast group by which neighbours ask for an IPv6 address (RFC 4291 §2.7.1).
 /// Whoever asks before that asks again a second later. Waits until it has been joined.
-fn wait_until_heard(interface: &str, ip: IpAddr) -> Result<(), Error> {
+pub(crate) fn wait_until_heard(interface: &str, ip: IpAddr) -> Result<(), Error> {
     let IpAddr::V6(ip) = ip else { return Ok(()) };
     let [.., a, b, c] = ip.octets();
     let group = format!("ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
@@ -190,7 +190,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>) -> Result
     Ok(())
 }
 
-fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {
+pub(crate) fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {
     let mut messages = Messages::default();
     messages.message(RTM_NEWLINK, ASK | CREATE | EXCLUSIVE, |m| {
         m.raw(&link_header(false)).name(IFLA_IFNAME, interface).attribute(IFLA_MTU, &mtu.to_ne_bytes());
@@ -207,7 +207,7 @@ fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {
     messages.send(None).map_err(Error::kernel(format!("make the cable {interface} to {}", far.interface)))
 }
 
-fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
+pub(crate) fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
     let (family, octets) = match ip {
         IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
         IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
@@ -222,20 +222,20 @@ fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
 }
 
 /// `struct ifinfomsg`: any family, any type, index 0 (the link is named by an attribute), and IFF_UP as given.
-fn link_header(up: bool) -> [u8; 16] {
+pub(crate) fn link_header(up: bool) -> [u8; 16] {
     let mut header = [0; 16];
     header[8..12].copy_from_slice(&if up { IFF_UP } else { 0 }.to_ne_bytes());
     header[12..].copy_from_slice(&IFF_UP.to_ne_bytes());
     header
 }
 
-fn index_of(interface: &str) -> Result<u32, Error> {
+pub(crate) fn index_of(interface: &str) -> Result<u32, Error> {
     let index = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
         .and_then(|socket| rustix::net::netdevice::name_to_index(socket, interface));
     index.map_err(|e| Error::kernel(format!("find the interface {interface}"))(e.into()))
 }
 
-fn check_name(interface: &str) -> Result<(), Error> {
+pub(crate) fn check_name(interface: &str) -> Result<(), Error> {
     let fits = !interface.is_empty() && interface.len() < crate::filter::NAME_SIZE && !interface.contains(['/', '\0']);
     if fits { Ok(()) } else { Err(Error::Interface(interface.to_owned())) }
 }
@@ -244,7 +244,7 @@ fn parse_all(addresses: &[&str]) -> Result<Vec<(IpAddr, u8)>, Error> {
     addresses.iter().map(|text| parse(text).ok_or_else(|| Error::Address((*text).to_owned()))).collect()
 }
 
-fn parse(text: &str) -> Option<(IpAddr, u8)> {
+pub(crate) fn parse(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, bits) = text.split_once('/')?;
     let (ip, bits) = (ip.parse::<IpAddr>().ok()?, bits.parse().ok()?);
     (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))

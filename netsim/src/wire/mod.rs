@@ -14,11 +14,21 @@ pub(crate) mod answer;
 pub(crate) mod checksum;
 pub(crate) mod class;
 pub(crate) mod conditions;
+pub(crate) mod course;
 pub(crate) mod direction;
+pub(crate) mod fabric;
+pub(crate) mod firewall;
 pub(crate) mod frame;
+pub(crate) mod heap;
+pub(crate) mod lateness;
+pub(crate) mod nat;
+pub(crate) mod neighbour;
 pub(crate) mod packet;
 pub(crate) mod random;
+pub(crate) mod router;
 pub(crate) mod segment;
+pub(crate) mod switch;
+pub(crate) mod translate;
 
 use std::time::Duration;
 
