@@ -19,19 +19,29 @@
 //! Nothing has to be cleaned up. A namespace and its links vanish with the last descriptor and process in it, and every
 //! program started through [`Namespace::command`] is killed when the thread that started it ends.
 
+mod backend;
 mod enter;
 mod filter;
+mod host;
 mod link;
+mod mounts;
 mod namespace;
 mod netlink;
+mod network;
 mod plan;
+mod program;
+mod pump;
 mod topology;
 mod wire;
 
+pub use backend::Backend;
 pub use enter::{Entered, Unavailable, enter};
 pub use filter::{Answer, Block, Traffic};
+pub use host::Host;
 pub use link::{End, Port, Switch, veth};
 pub use namespace::{Namespace, end_with_this_thread};
+pub use network::{Network, Settings};
+pub use program::{Ended, Launch, Paused, Program};
 pub use topology::{Cable, HostId, LinkId, Plug, Router, RouterId, SwitchId, Topology};
 pub use wire::conditions::{Conditions, Jitter, Loss, Rate, Reorder};
 pub use wire::direction::Counters;
@@ -57,6 +67,9 @@ pub enum Error {
     /// An interface name is empty or longer than the 15 bytes that the kernel takes.
     #[error("not an interface name: {0:?}")]
     Interface(String),
+    /// The wire has ended, by a fault of its own.
+    #[error("the wire of the simulated network has ended")]
+    Wire,
     /// A topology that cannot be made.
     #[error("{0}")]
     Topology(String),

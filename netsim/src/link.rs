@@ -9,17 +9,21 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::namespace::Namespace;
-use crate::netlink::{ASK, CREATE, EXCLUSIVE, Messages, QUERY};
+use crate::netlink::{ASK, CREATE, EXCLUSIVE, Messages, REPLACE};
 use crate::{Error, netlink};
 
 // <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>
 const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+const RTA_DST: u16 = 1;
+const RTA_GATEWAY: u16 = 5;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -146,6 +150,16 @@ impl Port {
     }
 }
 
+/// Gives an interface of the calling thread's network its Ethernet address, MTU and queue length, and takes it up.
+pub(crate) fn set_interface(interface: &str, mac: [u8; 6], mtu: u32, queue: u32) -> Result<(), Error> {
+    let mut messages = netlink::Messages::default();
+    messages.message(RTM_NEWLINK, ASK, |m| {
+        m.raw(&link_header(true)).name(IFLA_IFNAME, interface).attribute(IFLA_ADDRESS, &mac);
+        m.attribute(IFLA_MTU, &mtu.to_ne_bytes()).attribute(IFLA_TXQLEN, &queue.to_ne_bytes())
+    });
+    messages.send(None).map_err(Error::kernel(format!("set up {interface}")))
+}
+
 /// Takes an interface of the calling thread's network up or down.
 pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
     let mut messages = netlink::Messages::default();
@@ -155,10 +169,8 @@ pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
 
 /// The kernel notices a carrier in a worker of its own, and drops what is sent before that. Waits until it has.
 pub(crate) fn wait_until_running(interface: &str) -> Result<(), Error> {
-    let mut messages = Messages::default();
-    messages.message(RTM_GETLINK, QUERY, |m| m.raw(&[0; 16]).name(IFLA_IFNAME, interface));
     wait_until(&format!("find a carrier on {interface}"), || {
-        let link = messages.query()?;
+        let link = netlink::link(interface)?;
         // Not the flag IFF_RUNNING: that is also set as long as the worker has not looked at a new link.
         Ok(netlink::attribute(link.get(16..).unwrap_or_default(), IFLA_OPERSTATE) == Some(&[IF_OPER_UP]))
     })
@@ -219,6 +231,36 @@ pub(crate) fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), E
         m.attribute(IFA_LOCAL, &octets).attribute(IFA_ADDRESS, &octets)
     });
     messages.send(None).map_err(Error::kernel(format!("give {interface} the address {ip}/{bits}")))
+}
+
+/// Adds a route of the calling thread's network, or replaces one to the same destination.
+pub(crate) fn add_route(to: IpAddr, bits: u8, gateway: IpAddr) -> Result<(), Error> {
+    let octets = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let family = if to.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut messages = Messages::default();
+    messages.message(RTM_NEWROUTE, ASK | CREATE | REPLACE, |m| {
+        // `struct rtmsg`: the main table, set by an administrator, everywhere, to one receiver.
+        m.raw(&[family, bits, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]);
+        m.attribute(RTA_DST, &octets(to)).attribute(RTA_GATEWAY, &octets(gateway))
+    });
+    messages.send(None).map_err(Error::kernel(format!("add a route to {to}/{bits} by way of {gateway}")))
+}
+
+/// Has the interfaces to come of the calling thread's network use IPv6 addresses at once, and not look for routers: the
+/// simulated ones do not advertise themselves.
+pub(crate) fn set_neighbour_discovery() -> Result<(), Error> {
+    if !std::fs::exists("/proc/sys/net/ipv6").unwrap_or_default() {
+        return Ok(());
+    }
+    for (key, value) in [("accept_dad", "0"), ("dad_transmits", "0"), ("accept_ra", "0"), ("router_solicitations", "0")]
+    {
+        let path = format!("/proc/sys/net/ipv6/conf/default/{key}");
+        std::fs::write(path, value).map_err(Error::kernel(format!("set {key} of IPv6 to {value}")))?;
+    }
+    Ok(())
 }
 
 /// `struct ifinfomsg`: any family, any type, index 0 (the link is named by an attribute), and IFF_UP as given.

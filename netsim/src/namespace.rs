@@ -124,6 +124,6 @@ pub fn end_with_this_thread(command: &mut Command) -> &mut Command {
 }
 
 /// Moves the calling thread.
-fn enter_network(descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
+pub(crate) fn enter_network(descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
     move_into_link_name_space(descriptor, Some(LinkNameSpaceType::Network)).map_err(Into::into)
 }
