@@ -127,6 +127,10 @@ impl Host {
         &self.inner.ports
     }
 
+    pub(crate) fn routes(&self) -> &[(Prefix, IpAddr)] {
+        &self.inner.routes
+    }
+
     /// Gives the interfaces their addresses, and sets the routes.
     fn address(&self) -> Result<(), Error> {
         let Inner { namespace, ports, routes, .. } = &*self.inner;

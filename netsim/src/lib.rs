@@ -20,7 +20,9 @@
 //! program started through [`Namespace::command`] is killed when the thread that started it ends.
 
 mod backend;
+mod cut;
 mod enter;
+mod faults;
 mod filter;
 mod host;
 mod link;
@@ -35,7 +37,9 @@ mod topology;
 mod wire;
 
 pub use backend::Backend;
+pub use cut::Cut;
 pub use enter::{Entered, Unavailable, enter};
+pub use faults::{Fault, Held, Readdressed};
 pub use filter::{Answer, Block, Traffic};
 pub use host::Host;
 pub use link::{End, Port, Switch, veth};

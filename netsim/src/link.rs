@@ -15,6 +15,7 @@ use crate::{Error, netlink};
 // <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTA_DST: u16 = 1;
 const RTA_GATEWAY: u16 = 5;
@@ -220,17 +221,27 @@ pub(crate) fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), E
 }
 
 pub(crate) fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
+    change_address(RTM_NEWADDR, ASK | CREATE | EXCLUSIVE, interface, ip, bits)
+        .map_err(Error::kernel(format!("give {interface} the address {ip}/{bits}")))
+}
+
+pub(crate) fn delete_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
+    change_address(RTM_DELADDR, ASK, interface, ip, bits)
+        .map_err(Error::kernel(format!("take the address {ip}/{bits} from {interface}")))
+}
+
+fn change_address(kind: u16, flags: u16, interface: &str, ip: IpAddr, bits: u8) -> io::Result<()> {
     let (family, octets) = match ip {
         IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
         IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
     };
-    let index = index_of(interface)?;
+    let index = find(interface)?;
     let mut messages = Messages::default();
-    messages.message(RTM_NEWADDR, ASK | CREATE | EXCLUSIVE, |m| {
+    messages.message(kind, flags, |m| {
         m.raw(&[family, bits, IFA_F_NODAD, 0]).raw(&index.to_ne_bytes());
         m.attribute(IFA_LOCAL, &octets).attribute(IFA_ADDRESS, &octets)
     });
-    messages.send(None).map_err(Error::kernel(format!("give {interface} the address {ip}/{bits}")))
+    messages.send(None)
 }
 
 /// Adds a route of the calling thread's network, or replaces one to the same destination.
@@ -272,9 +283,12 @@ pub(crate) fn link_header(up: bool) -> [u8; 16] {
 }
 
 pub(crate) fn index_of(interface: &str) -> Result<u32, Error> {
-    let index = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
-        .and_then(|socket| rustix::net::netdevice::name_to_index(socket, interface));
-    index.map_err(|e| Error::kernel(format!("find the interface {interface}"))(e.into()))
+    find(interface).map_err(Error::kernel(format!("find the interface {interface}")))
+}
+
+fn find(interface: &str) -> io::Result<u32> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    Ok(rustix::net::netdevice::name_to_index(socket, interface)?)
 }
 
 pub(crate) fn check_name(interface: &str) -> Result<(), Error> {

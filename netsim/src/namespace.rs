@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::filter::{self, Block};
-use crate::link::set_interface_up;
+use crate::link::{add_route, parse, set_interface_up};
 use crate::{Error, enter};
 
 /// A network namespace: a host with its own interfaces, addresses, routes, ports and firewall. Clones are the same host.
@@ -98,6 +98,16 @@ impl Namespace {
     pub fn read_sysctl(&self, key: &str) -> Result<String, Error> {
         let text = self.run(|| fs::read_to_string(format!("/proc/sys/{key}")))?;
         Ok(text.map_err(Error::kernel(format!("read {key}")))?.trim_end().to_owned())
+    }
+
+    /// Adds a route of this host, or replaces one to the same network: `10.0.0.0/8`, by way of a neighbour.
+    ///
+    /// # Errors
+    /// When one of the addresses does not parse, or the neighbour is not on a network of this host.
+    pub fn add_route(&self, network: &str, gateway: &str) -> Result<(), Error> {
+        let (to, bits) = parse(network).ok_or_else(|| Error::Address(network.to_owned()))?;
+        let gateway = gateway.parse().map_err(|_| Error::Address(gateway.to_owned()))?;
+        self.run(|| add_route(to, bits, gateway))?
     }
 
     /// Replaces what this host's firewall keeps out, in one step. Only packets that *arrive* at this host through the

@@ -193,7 +193,11 @@ impl Network {
         })?
     }
 
-    pub(crate) fn at_router<T: Send + 'static>(
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    fn at_router<T: Send + 'static>(
         &self,
         id: RouterId,
         work: impl FnOnce(&mut crate::wire::router::Router) -> T + Send + 'static,

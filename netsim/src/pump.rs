@@ -88,9 +88,19 @@ impl Wire {
             let _ = sender.send(work(pump, now));
             pump.match_offload();
         });
+        self.give(command)?;
+        receiver.recv().map_err(|_| Error::Wire)
+    }
+
+    /// Has `work` done between two packets, without waiting for it.
+    pub(crate) fn ask(&self, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        self.give(Box::new(move |_| work()))
+    }
+
+    fn give(&self, command: Command) -> Result<(), Error> {
         self.commands.send(command).map_err(|_| Error::Wire)?;
         self.wake();
-        receiver.recv().map_err(|_| Error::Wire)
+        Ok(())
     }
 
     fn wake(&self) {

@@ -1,6 +1,8 @@
 //! What programs and sockets meet in a simulated network, over both backends.
 
+mod faulty;
 mod impaired;
+mod routed;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -37,7 +39,21 @@ fn main() -> ExitCode {
         eprintln!("SKIPPED: every test over TAP devices: /dev/net/tun cannot be opened");
     }
     let tests: Vec<Test> = tests! {
-        impaired: a_ping_takes_the_delay_there_and_back, tcp_brings_everything_through_delay_and_loss;
+        impaired:
+            a_ping_takes_the_delay_there_and_back, tcp_brings_everything_through_delay_and_loss,
+            tcp_survives_everything_that_a_link_can_do, super_packets_cross_links_that_do_not_judge_single_packets,
+            a_rate_is_kept, what_is_too_long_for_a_black_hole_vanishes,
+            blocked_traffic_is_dropped_or_refused_and_the_rest_passes;
+        routed:
+            hosts_on_switches_reach_one_another, packets_find_their_way_through_routers,
+            a_host_has_an_interface_in_each_of_its_networks, each_kind_of_nat_behaves_as_it_should,
+            hosts_behind_a_nat_meet_by_their_outside_addresses_if_it_hairpins,
+            a_mapping_ends_after_its_time_and_by_rebinding, a_carrier_translates_behind_a_home_nat,
+            a_firewall_lets_out_and_keeps_out;
+        faulty:
+            a_cut_lasts_as_long_as_its_value, a_rejecting_cut_is_told_at_once, a_flapping_link_comes_and_goes,
+            a_host_gets_slow_and_then_dies, a_degraded_link_is_itself_again_afterwards,
+            a_host_changes_its_address_and_gets_it_back, what_the_wire_cannot_carry_makes_a_run_overloaded;
     }
     .to_vec();
     let mut trials = Vec::new();
@@ -47,6 +63,9 @@ fn main() -> ExitCode {
         });
         trials.extend(all);
     }
+    let both = impaired::the_same_seed_decides_the_same_over_both_backends;
+    let name = "the_same_seed_decides_the_same_over_both_backends";
+    trials.push(Trial::test(name, both).with_ignored_flag(entered.is_err() || !tap));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -78,6 +97,14 @@ impl Pair {
 
     fn right(&self) -> &Host {
         self.network.host(self.right)
+    }
+}
+
+fn is(result: std::io::Result<impl Sized>, kind: std::io::ErrorKind) -> Outcome {
+    match result {
+        Err(error) if error.kind() == kind => Ok(()),
+        Err(error) => Err(format!("{kind} expected, got {error}").into()),
+        Ok(_) => Err(format!("{kind} expected, but it worked").into()),
     }
 }
 
