@@ -136,9 +136,9 @@ mod tests {
                 .map(|one| (0..u32::try_from(count).unwrap()).filter(|&other| !cut.contains(&(one, other))).collect())
                 .collect();
             assert!(sees.iter().all(|seen| seen.len() > count / 2), "{count}: {sees:?}");
-            // Three or four hosts cannot all see a majority and yet each another one, and all be symmetric.
+            // Of three or four hosts, two neighbours on each side are all others.
             let distinct: BTreeSet<_> = sees.iter().collect();
-            assert!(distinct.len() == count || count <= 4 && distinct.len() >= 1, "{count}: {sees:?}");
+            assert!(distinct.len() == count || count <= 4, "{count}: {sees:?}");
         }
     }
 }

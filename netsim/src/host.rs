@@ -5,8 +5,6 @@ use std::io;
 use std::net::IpAddr;
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
 
 use crate::Error;
 use crate::link::{add_address, add_route, set_neighbour_discovery, wait_until_heard, wait_until_running};
@@ -14,6 +12,7 @@ use crate::mounts::Mounts;
 use crate::namespace::Namespace;
 use crate::plan::{HostPlan, PortPlan};
 use crate::program::{Launch, Program};
+use crate::starter::Starter;
 use crate::topology::HostId;
 use crate::wire::class::FIRST_EPHEMERAL;
 use crate::wire::router::Prefix;
@@ -181,33 +180,4 @@ fn own_names(name: &str, ports: &[PortPlan], hosts: &str) -> String {
     let own = ports.iter().flat_map(|port| &port.addresses).next();
     let own = own.map(|prefix| format!("{} {name}\n", prefix.ip)).unwrap_or_default();
     format!("127.0.0.1 localhost\n::1 localhost\n{own}{hosts}")
-}
-
-/// A thread that starts programs: the kernel kills them when the thread that has started them ends, and this one lives as
-/// long as there are hosts.
-#[derive(Debug, Clone)]
-pub(crate) struct Starter {
-    commands: SyncSender<(Command, SyncSender<io::Result<Child>>)>,
-}
-
-impl Starter {
-    pub(crate) fn new() -> Result<Self, Error> {
-        let (commands, receiver) = sync_channel::<(Command, SyncSender<io::Result<Child>>)>(16);
-        let builder = thread::Builder::new().name("netsim-starter".to_owned());
-        let started = builder.spawn(move || {
-            for (mut command, answer) in receiver {
-                // Whoever asked waits for it.
-                let _ = answer.send(command.spawn());
-            }
-        });
-        started.map_err(Error::kernel("start the thread that starts programs"))?;
-        Ok(Self { commands })
-    }
-
-    fn spawn(&self, command: Command) -> io::Result<Child> {
-        let (sender, receiver) = sync_channel(1);
-        let gone = || io::Error::other("the thread that starts programs has ended");
-        self.commands.send((command, sender)).map_err(|_| gone())?;
-        receiver.recv().map_err(|_| gone())?
-    }
 }

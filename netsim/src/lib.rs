@@ -21,6 +21,7 @@
 
 mod backend;
 mod cut;
+mod doctor;
 mod enter;
 mod faults;
 mod filter;
@@ -33,11 +34,13 @@ mod network;
 mod plan;
 mod program;
 mod pump;
+mod starter;
 mod topology;
 mod wire;
 
 pub use backend::Backend;
 pub use cut::Cut;
+pub use doctor::{Diagnosis, doctor};
 pub use enter::{Entered, Unavailable, enter};
 pub use faults::{Fault, Held, Readdressed};
 pub use filter::{Answer, Block, Traffic};

@@ -6,10 +6,11 @@ use std::thread;
 
 use crate::Error;
 use crate::backend::{Backend, Port};
-use crate::host::{self, Host, Starter};
+use crate::host::{self, Host};
 use crate::namespace::Namespace;
 use crate::plan::{HostPlan, plan};
 use crate::pump::Wire;
+use crate::starter::Starter;
 use crate::topology::{HostId, LinkId, RouterId, Topology};
 use crate::wire::conditions::Conditions;
 use crate::wire::direction::Counters;
@@ -54,6 +55,9 @@ impl Settings {
     }
 }
 
+/// A host with the wire's ends of its interfaces, by their numbers in the fabric.
+type Made = (Host, Vec<(usize, Box<dyn Port>)>);
+
 /// Hosts, switches, routers and links at work. Everything ends when it is dropped.
 #[derive(Debug)]
 pub struct Network {
@@ -80,7 +84,7 @@ impl Network {
         for (number, host) in plan.hosts.into_iter().enumerate() {
             makers[number % MAKERS].push(host);
         }
-        let make = |plan: HostPlan| -> Result<(Host, Vec<(usize, Box<dyn Port>)>), Error> {
+        let make = |plan: HostPlan| -> Result<Made, Error> {
             let namespace = Namespace::new()?;
             host::pin(&namespace, settings.congestion_control.as_deref())?;
             let opened = plan.ports.iter().map(|port| Ok((port.port, settings.backend.open(&namespace, &hub, port)?)));

@@ -6,7 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -16,6 +16,9 @@ use crate::host::Host;
 
 /// What is kept of a program's output: the last of it.
 const MOST_OUTPUT: usize = 16 << 20;
+
+/// How long output is waited for after a program's end.
+const LEFT_BEHIND: Duration = Duration::from_secs(2);
 
 /// A program to be started: what [`Command`] takes, in a form that can be started again.
 #[derive(Debug, Clone)]
@@ -86,7 +89,8 @@ struct Running {
     child: Child,
     group: Pid,
     output: [Arc<Captured>; 2],
-    readers: Vec<JoinHandle<()>>,
+    /// Nothing of it may be signalled any more: its number may be another's.
+    finished: bool,
     status: Option<ExitStatus>,
 }
 
@@ -173,6 +177,7 @@ impl Program {
             thread::sleep(Duration::from_millis(1));
         }
         self.running.finish();
+        self.running.output.iter().for_each(|captured| captured.wait_for_end());
         let status = self.running.status.unwrap_or_default();
         Ok(Ended { status, stdout: self.stdout(), stderr: self.stderr() })
     }
@@ -182,7 +187,7 @@ impl Program {
     /// # Errors
     /// When it has ended.
     pub fn signal(&self, signal: Signal) -> Result<(), Error> {
-        let sent = if self.running.status.is_some() {
+        let sent = if self.running.finished || self.running.status.is_some() {
             Err(rustix::io::Errno::SRCH)
         } else {
             kill_process_group(self.running.group, signal)
@@ -230,18 +235,16 @@ impl Drop for Paused {
 }
 
 impl Running {
-    /// Kills what still runs, and waits for the end of all output.
+    /// Kills what still runs of it and its group, and waits for its end.
     fn finish(&mut self) {
-        if self.status.is_none() || !self.readers.is_empty() {
-            // None of the group may be left; then there is no such group.
-            let _ = kill_process_group(self.group, Signal::KILL);
+        if self.finished {
+            return;
         }
+        self.finished = true;
+        // None of the group may be left; then there is no such group.
+        let _ = kill_process_group(self.group, Signal::KILL);
         if self.status.is_none() {
             self.status = self.child.wait().ok().or(Some(ExitStatus::from_raw(9)));
-        }
-        for reader in self.readers.drain(..) {
-            // A reader only copies.
-            let _ = reader.join();
         }
     }
 }
@@ -255,6 +258,11 @@ impl Drop for Running {
 impl Captured {
     fn lock(&self) -> MutexGuard<'_, Output> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until all has been read; not for long where something that the program has left behind holds the pipe.
+    fn wait_for_end(&self) {
+        drop(self.changed.wait_timeout_while(self.lock(), LEFT_BEHIND, |output| !output.ended));
     }
 
     fn fill(&self, mut pipe: impl Read) {
@@ -286,9 +294,8 @@ fn run(host: &Host, launch: &Launch) -> Result<Running, Error> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let copies = output.clone();
     let [out, err] = copies;
-    let readers = [
-        stdout.map(|pipe| thread::spawn(move || out.fill(pipe))),
-        stderr.map(|pipe| thread::spawn(move || err.fill(pipe))),
-    ];
-    Ok(Running { child, group, output, readers: readers.into_iter().flatten().collect(), status: None })
+    // They end with the last process that holds the pipe. That need not be in the group, but ends with the network.
+    stdout.map(|pipe| thread::spawn(move || out.fill(pipe)));
+    stderr.map(|pipe| thread::spawn(move || err.fill(pipe)));
+    Ok(Running { child, group, output, finished: false, status: None })
 }

@@ -1,7 +1,7 @@
 //! Internet checksums (RFC 1071): made, completed, and mended after a change.
 
 use super::frame::{Checksum, Frame};
-use super::packet::{ETHERNET, ICMP, ICMPV6, Packet, TCP, UDP};
+use super::packet::{ICMP, ICMPV6, Packet, TCP, UDP};
 
 /// The sum of `bytes` in 16-bit words with the carries added in, begun with `start`.
 fn sum(start: u32, bytes: &[u8]) -> u32 {
@@ -125,7 +125,7 @@ pub(crate) fn rewrite(packet: &mut [u8], found: &Packet, at: usize, new: &[u8], 
 pub(crate) fn right(frame: &Frame) -> bool {
     let mut again = frame.clone();
     complete(&mut again);
-    let packet = again.bytes[ETHERNET..].to_vec();
+    let packet = again.bytes[super::packet::ETHERNET..].to_vec();
     let mut made = packet.clone();
     fill(&mut made);
     made == packet
@@ -134,6 +134,7 @@ pub(crate) fn right(frame: &Frame) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::packet::ETHERNET;
     use crate::wire::packet::tests::{ping, tcp, udp};
 
     #[test]

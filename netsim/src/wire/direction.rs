@@ -74,10 +74,6 @@ impl Direction {
         self.conditions = conditions;
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        self.up
-    }
-
     pub(crate) fn set_up(&mut self, up: bool) {
         self.up = up;
     }

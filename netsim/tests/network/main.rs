@@ -2,6 +2,7 @@
 
 mod faulty;
 mod impaired;
+mod programs;
 mod routed;
 
 use std::io::{Read, Write};
@@ -13,6 +14,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use netsim::{Backend, Cable, Conditions, Host, HostId, LinkId, Network, Settings, Topology};
 
 type Outcome = Result<(), Failed>;
+/// A test that is not about one backend.
+type Alone = fn() -> Outcome;
 type Test = (&'static str, fn(Backend) -> Outcome);
 
 /// Long enough for any answer on a machine under load.
@@ -27,11 +30,15 @@ macro_rules! tests {
 
 #[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 fn main() -> ExitCode {
-    let entered = netsim::enter();
+    if let Some(how) = programs::told_to_end() {
+        return if programs::end(&how).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let diagnosis = netsim::doctor();
+    let entered = &diagnosis.entered;
     let mut arguments = Arguments::from_args();
     // Most of them wait most of the time; but each has a thread that must run in time.
     arguments.test_threads.get_or_insert(2);
-    if let Err(reason) = &entered {
+    if let Err(reason) = entered {
         eprintln!("SKIPPED: every test of simulated networks: {reason}");
     }
     let tap = std::fs::File::open("/dev/net/tun").is_ok();
@@ -54,6 +61,9 @@ fn main() -> ExitCode {
             a_cut_lasts_as_long_as_its_value, a_rejecting_cut_is_told_at_once, a_flapping_link_comes_and_goes,
             a_host_gets_slow_and_then_dies, a_degraded_link_is_itself_again_afterwards,
             a_host_changes_its_address_and_gets_it_back, what_the_wire_cannot_carry_makes_a_run_overloaded;
+        programs:
+            a_program_sees_its_own_names_resolvers_interfaces_environment_and_directory,
+            a_program_can_be_paused_crashed_and_started_again;
     }
     .to_vec();
     let mut trials = Vec::new();
@@ -63,9 +73,24 @@ fn main() -> ExitCode {
         });
         trials.extend(all);
     }
-    let both = impaired::the_same_seed_decides_the_same_over_both_backends;
-    let name = "the_same_seed_decides_the_same_over_both_backends";
-    trials.push(Trial::test(name, both).with_ignored_flag(entered.is_err() || !tap));
+    let alone: [(&str, Alone, bool); 2] = [
+        (
+            "the_same_seed_decides_the_same_over_both_backends",
+            impaired::the_same_seed_decides_the_same_over_both_backends,
+            tap,
+        ),
+        (
+            "nothing_stays_behind_however_the_simulator_ends",
+            programs::nothing_stays_behind_however_the_simulator_ends,
+            true,
+        ),
+    ];
+    let alone = alone.map(|(name, run, works)| Trial::test(name, run).with_ignored_flag(entered.is_err() || !works));
+    trials.extend(alone);
+    let (told, ignored) = (diagnosis.to_string(), entered.is_err());
+    let works = diagnosis.backend() == Some(if tap { Backend::Tap } else { Backend::Packet });
+    let doctor = Trial::test("the_doctor_finds_what_works", move || if works { Ok(()) } else { Err(told.into()) });
+    trials.push(doctor.with_ignored_flag(ignored));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -133,7 +158,7 @@ fn connect(from: &Host, to: SocketAddr, most: Duration) -> Result<std::io::Resul
 /// Sends `length` bytes over TCP from one host to another, and checks that they arrive.
 fn transfer(from: &Host, to: &Host, length: usize) -> Outcome {
     let listener = listen(to, to.ip(), 5001)?;
-    let content: Vec<u8> = (0..length).map(|n| (n * 31 % 251) as u8).collect();
+    let content: Vec<u8> = (0..=250).cycle().step_by(31).take(length).collect();
     let mut sender = connect(from, listener.local_addr()?, PATIENCE)??;
     let (mut receiver, _) = listener.accept()?;
     receiver.set_read_timeout(Some(PATIENCE))?;

@@ -37,7 +37,7 @@ pub(super) fn packets_find_their_way_through_routers(backend: Backend) -> Outcom
         let at = |end| [format!("10.9.{n}.{end}/30"), format!("fd09:{n}::{end}/64")];
         let ([a, b], [c, d]) = (at(1), at(2));
         // A narrow place in the middle: routers tell, and TCP sends shorter segments.
-        topology.link(pair[0].at(a).and(b), pair[1].at(c).and(d), Cable::both(clean()).mtu(1400 - 100 * n as u16));
+        topology.link(pair[0].at(a).and(b), pair[1].at(c).and(d), Cable::both(clean()).mtu([1400, 1300][n]));
     }
     topology.link(routers[2].at("10.3.0.1/24").and("fd03::1/64"), right.at("10.3.0.2/24").and("fd03::2/64"), clean());
     let network = Network::start(&topology, &Settings::default().backend(backend))?;
