@@ -69,18 +69,17 @@ fn warden() -> io::Result<Child> {
         command.pre_exec(|| {
             // Orphans vanish by themselves when they end.
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-            // A terminal's Ctrl-C is for the simulator.
+            // A terminal's Ctrl-C is for the simulator, and so are the handlers that this copy has.
             libc::setsid();
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
             // Every descriptor of the simulator: devices end only with the last. Among them is the pipe by which its
             // start learns of an exec; that it is closed is a success.
             libc::syscall(libc::SYS_close_range, 1_u32, u32::MAX, 0_u32);
             let mut byte = 0_u8;
-            loop {
-                let length = libc::read(0, (&raw mut byte).cast(), 1);
-                if length == 0 {
-                    libc::_exit(0);
-                }
-            }
+            while libc::read(0, (&raw mut byte).cast(), 1) > 0 {}
+            libc::_exit(0)
         });
     }
     command.spawn()
