@@ -118,7 +118,7 @@ impl Network {
             let _ = released.recv();
         })?;
         held.recv().map_err(|_| Error::Wire)?;
-        Ok(Held { _release: release })
+        Ok(Held { _release: release, _wire: self.wire.clone() })
     }
 
     /// Gives a host's interface other addresses than it has. Connections from and to the old ones stall.
@@ -156,6 +156,8 @@ fn both(link: LinkId) -> Place {
 pub struct Held {
     /// Its end is what the wire waits for.
     _release: SyncSender<()>,
+    /// Ends after that, for its end waits for all that was asked of it.
+    _wire: Arc<Wire>,
 }
 
 /// A host whose interface has other addresses. It gets its own ones back when this is dropped.

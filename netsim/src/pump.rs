@@ -60,6 +60,8 @@ impl Wire {
         for (token, port) in (0..).zip(&ports) {
             watch(port.descriptor(), token).map_err(|e| wrong(e.into()))?;
         }
+        // Older kernels do not know how to wait so exactly, and say so here.
+        wait(&poll, &mut Vec::new(), Some(0)).map_err(wrong)?;
         let wake = Arc::new(wake);
         let (sender, receiver) = sync_channel(COMMANDS);
         let taking = vec![true; ports.len()];

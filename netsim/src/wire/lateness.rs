@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Nanos;
 
-/// One bucket for each power of two nanoseconds: the last is over half an hour.
-const BUCKETS: usize = 42;
+/// Four buckets for each power of two nanoseconds: the last is over an hour.
+const BUCKETS: usize = 4 * 42;
 
 /// A histogram of how long after their time packets were sent on.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Lateness {
         self.buckets.iter().sum()
     }
 
-    /// No more than `share` of the packets were later than this, which is rounded up to a power of two nanoseconds.
+    /// So large a `share` of the packets was at most so late, rounded up by a quarter at the most.
     fn quantile(&self, share: f64) -> Nanos {
         #[expect(clippy::cast_precision_loss, reason = "a count of packets")]
         let wanted = self.count() as f64 * share;
@@ -45,7 +45,7 @@ impl Lateness {
             below += count;
             #[expect(clippy::cast_precision_loss, reason = "a count of packets")]
             if below as f64 >= wanted {
-                return (1 << index).min(self.most);
+                return upper(index).min(self.most);
             }
         }
         self.most
@@ -67,9 +67,19 @@ impl Lateness {
     }
 }
 
+/// The highest bit that is set, and the two below it.
 fn bucket(late: Nanos) -> usize {
-    let bits = (Nanos::BITS - late.leading_zeros()) as usize;
-    bits.min(BUCKETS - 1)
+    let Some(octave) = late.checked_ilog2().filter(|octave| *octave >= 2) else {
+        return usize::try_from(late).unwrap_or_default();
+    };
+    let part = usize::try_from(late >> (octave - 2) & 3).unwrap_or_default();
+    ((octave as usize - 1) * 4 + part).min(BUCKETS - 1)
+}
+
+/// The largest that is counted in a bucket.
+fn upper(bucket: usize) -> Nanos {
+    let (octave, part) = (bucket / 4 + 1, bucket as Nanos % 4);
+    if bucket < 4 { bucket as Nanos } else { ((part + 5) << (octave - 2)) - 1 }
 }
 
 /// Whether the network was the one that was asked for.
@@ -104,7 +114,7 @@ pub struct Report {
     pub verdict: Verdict,
     /// Packets that had a time to be sent on at: those of links with a delay.
     pub timed: u64,
-    /// Half of them were at most so late. This and the next are rounded up to a power of two nanoseconds.
+    /// Half of them were at most so late. This and the next are rounded up by a quarter at the most.
     pub late_p50: Duration,
     /// 99 of 100 were at most so late.
     pub late_p99: Duration,
@@ -125,10 +135,19 @@ mod tests {
         late.record(1_000_000);
         late.record(70_000_000);
         let report = late.report(0, Tolerance::default());
-        assert_eq!(report.late_p50, Duration::from_nanos(1024));
-        assert_eq!(report.late_p99, Duration::from_nanos(1 << 20));
+        assert_eq!(report.late_p50, Duration::from_nanos(1023));
+        assert_eq!(report.late_p99, Duration::from_nanos((1 << 20) - 1));
         assert_eq!(report.late_most, Duration::from_millis(70));
         assert_eq!((report.timed, report.verdict), (100, Verdict::Faithful));
+    }
+
+    #[test]
+    fn each_bucket_begins_where_the_one_before_ends() {
+        for bucket_number in 1..BUCKETS - 1 {
+            assert_eq!(bucket(upper(bucket_number)), bucket_number);
+            assert_eq!(bucket(upper(bucket_number) + 1), bucket_number + 1);
+        }
+        assert_eq!((bucket(0), bucket(Nanos::MAX)), (0, BUCKETS - 1));
     }
 
     #[test]
