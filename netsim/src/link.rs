@@ -9,17 +9,22 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::namespace::Namespace;
-use crate::netlink::{ASK, CREATE, EXCLUSIVE, Messages, QUERY};
+use crate::netlink::{ASK, CREATE, EXCLUSIVE, Messages, REPLACE};
 use crate::{Error, netlink};
 
 // <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>
 const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTA_DST: u16 = 1;
+const RTA_GATEWAY: u16 = 5;
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -146,6 +151,16 @@ impl Port {
     }
 }
 
+/// Gives an interface of the calling thread's network its Ethernet address, MTU and queue length, and takes it up.
+pub(crate) fn set_interface(interface: &str, mac: [u8; 6], mtu: u32, queue: u32) -> Result<(), Error> {
+    let mut messages = netlink::Messages::default();
+    messages.message(RTM_NEWLINK, ASK, |m| {
+        m.raw(&link_header(true)).name(IFLA_IFNAME, interface).attribute(IFLA_ADDRESS, &mac);
+        m.attribute(IFLA_MTU, &mtu.to_ne_bytes()).attribute(IFLA_TXQLEN, &queue.to_ne_bytes())
+    });
+    messages.send(None).map_err(Error::kernel(format!("set up {interface}")))
+}
+
 /// Takes an interface of the calling thread's network up or down.
 pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
     let mut messages = netlink::Messages::default();
@@ -154,11 +169,9 @@ pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
 }
 
 /// The kernel notices a carrier in a worker of its own, and drops what is sent before that. Waits until it has.
-fn wait_until_running(interface: &str) -> Result<(), Error> {
-    let mut messages = Messages::default();
-    messages.message(RTM_GETLINK, QUERY, |m| m.raw(&[0; 16]).name(IFLA_IFNAME, interface));
+pub(crate) fn wait_until_running(interface: &str) -> Result<(), Error> {
     wait_until(&format!("find a carrier on {interface}"), || {
-        let link = messages.query()?;
+        let link = netlink::link(interface)?;
         // Not the flag IFF_RUNNING: that is also set as long as the worker has not looked at a new link.
         Ok(netlink::attribute(link.get(16..).unwrap_or_default(), IFLA_OPERSTATE) == Some(&[IF_OPER_UP]))
     })
@@ -166,7 +179,7 @@ fn wait_until_running(interface: &str) -> Result<(), Error> {
 
 /// A worker of the kernel, too, joins the multicast group by which neighbours ask for an IPv6 address (RFC 4291 §2.7.1).
 /// Whoever asks before that asks again a second later. Waits until it has been joined.
-fn wait_until_heard(interface: &str, ip: IpAddr) -> Result<(), Error> {
+pub(crate) fn wait_until_heard(interface: &str, ip: IpAddr) -> Result<(), Error> {
     let IpAddr::V6(ip) = ip else { return Ok(()) };
     let [.., a, b, c] = ip.octets();
     let group = format!("ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
@@ -190,7 +203,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> io::Result<bool>) -> Result
     Ok(())
 }
 
-fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {
+pub(crate) fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {
     let mut messages = Messages::default();
     messages.message(RTM_NEWLINK, ASK | CREATE | EXCLUSIVE, |m| {
         m.raw(&link_header(false)).name(IFLA_IFNAME, interface).attribute(IFLA_MTU, &mtu.to_ne_bytes());
@@ -207,35 +220,78 @@ fn make_veth(interface: &str, far: End<'_>, mtu: u32) -> Result<(), Error> {
     messages.send(None).map_err(Error::kernel(format!("make the cable {interface} to {}", far.interface)))
 }
 
-fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
+pub(crate) fn add_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
+    change_address(RTM_NEWADDR, ASK | CREATE | EXCLUSIVE, interface, ip, bits)
+        .map_err(Error::kernel(format!("give {interface} the address {ip}/{bits}")))
+}
+
+pub(crate) fn delete_address(interface: &str, ip: IpAddr, bits: u8) -> Result<(), Error> {
+    change_address(RTM_DELADDR, ASK, interface, ip, bits)
+        .map_err(Error::kernel(format!("take the address {ip}/{bits} from {interface}")))
+}
+
+fn change_address(kind: u16, flags: u16, interface: &str, ip: IpAddr, bits: u8) -> io::Result<()> {
     let (family, octets) = match ip {
         IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
         IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
     };
-    let index = index_of(interface)?;
+    let index = find(interface)?;
     let mut messages = Messages::default();
-    messages.message(RTM_NEWADDR, ASK | CREATE | EXCLUSIVE, |m| {
+    messages.message(kind, flags, |m| {
         m.raw(&[family, bits, IFA_F_NODAD, 0]).raw(&index.to_ne_bytes());
         m.attribute(IFA_LOCAL, &octets).attribute(IFA_ADDRESS, &octets)
     });
-    messages.send(None).map_err(Error::kernel(format!("give {interface} the address {ip}/{bits}")))
+    messages.send(None)
+}
+
+/// Adds a route of the calling thread's network, or replaces one to the same destination.
+pub(crate) fn add_route(to: IpAddr, bits: u8, gateway: IpAddr) -> Result<(), Error> {
+    let octets = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let family = if to.is_ipv4() { AF_INET } else { AF_INET6 };
+    let mut messages = Messages::default();
+    messages.message(RTM_NEWROUTE, ASK | CREATE | REPLACE, |m| {
+        // `struct rtmsg`: the main table, set by an administrator, everywhere, to one receiver.
+        m.raw(&[family, bits, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]);
+        m.attribute(RTA_DST, &octets(to)).attribute(RTA_GATEWAY, &octets(gateway))
+    });
+    messages.send(None).map_err(Error::kernel(format!("add a route to {to}/{bits} by way of {gateway}")))
+}
+
+/// Has the interfaces to come of the calling thread's network use IPv6 addresses at once, and not look for routers: the
+/// simulated ones do not advertise themselves.
+pub(crate) fn set_neighbour_discovery() -> Result<(), Error> {
+    if !std::fs::exists("/proc/sys/net/ipv6").unwrap_or_default() {
+        return Ok(());
+    }
+    for (key, value) in [("accept_dad", "0"), ("dad_transmits", "0"), ("accept_ra", "0"), ("router_solicitations", "0")]
+    {
+        let path = format!("/proc/sys/net/ipv6/conf/default/{key}");
+        std::fs::write(path, value).map_err(Error::kernel(format!("set {key} of IPv6 to {value}")))?;
+    }
+    Ok(())
 }
 
 /// `struct ifinfomsg`: any family, any type, index 0 (the link is named by an attribute), and IFF_UP as given.
-fn link_header(up: bool) -> [u8; 16] {
+pub(crate) fn link_header(up: bool) -> [u8; 16] {
     let mut header = [0; 16];
     header[8..12].copy_from_slice(&if up { IFF_UP } else { 0 }.to_ne_bytes());
     header[12..].copy_from_slice(&IFF_UP.to_ne_bytes());
     header
 }
 
-fn index_of(interface: &str) -> Result<u32, Error> {
-    let index = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)
-        .and_then(|socket| rustix::net::netdevice::name_to_index(socket, interface));
-    index.map_err(|e| Error::kernel(format!("find the interface {interface}"))(e.into()))
+pub(crate) fn index_of(interface: &str) -> Result<u32, Error> {
+    find(interface).map_err(Error::kernel(format!("find the interface {interface}")))
 }
 
-fn check_name(interface: &str) -> Result<(), Error> {
+fn find(interface: &str) -> io::Result<u32> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    Ok(rustix::net::netdevice::name_to_index(socket, interface)?)
+}
+
+pub(crate) fn check_name(interface: &str) -> Result<(), Error> {
     let fits = !interface.is_empty() && interface.len() < crate::filter::NAME_SIZE && !interface.contains(['/', '\0']);
     if fits { Ok(()) } else { Err(Error::Interface(interface.to_owned())) }
 }
@@ -244,7 +300,7 @@ fn parse_all(addresses: &[&str]) -> Result<Vec<(IpAddr, u8)>, Error> {
     addresses.iter().map(|text| parse(text).ok_or_else(|| Error::Address((*text).to_owned()))).collect()
 }
 
-fn parse(text: &str) -> Option<(IpAddr, u8)> {
+pub(crate) fn parse(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, bits) = text.split_once('/')?;
     let (ip, bits) = (ip.parse::<IpAddr>().ok()?, bits.parse().ok()?);
     (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::filter::{self, Block};
-use crate::link::set_interface_up;
+use crate::link::{add_route, parse, set_interface_up};
 use crate::{Error, enter};
 
 /// A network namespace: a host with its own interfaces, addresses, routes, ports and firewall. Clones are the same host.
@@ -100,6 +100,16 @@ impl Namespace {
         Ok(text.map_err(Error::kernel(format!("read {key}")))?.trim_end().to_owned())
     }
 
+    /// Adds a route of this host, or replaces one to the same network: `10.0.0.0/8`, by way of a neighbour.
+    ///
+    /// # Errors
+    /// When one of the addresses does not parse, or the neighbour is not on a network of this host.
+    pub fn add_route(&self, network: &str, gateway: &str) -> Result<(), Error> {
+        let (to, bits) = parse(network).ok_or_else(|| Error::Address(network.to_owned()))?;
+        let gateway = gateway.parse().map_err(|_| Error::Address(gateway.to_owned()))?;
+        self.run(|| add_route(to, bits, gateway))?
+    }
+
     /// Replaces what this host's firewall keeps out, in one step. Only packets that *arrive* at this host through the
     /// named interfaces are judged; what the host sends, and its loopback, are free. An empty list opens everything.
     ///
@@ -124,6 +134,6 @@ pub fn end_with_this_thread(command: &mut Command) -> &mut Command {
 }
 
 /// Moves the calling thread.
-fn enter_network(descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
+pub(crate) fn enter_network(descriptor: BorrowedFd<'_>) -> std::io::Result<()> {
     move_into_link_name_space(descriptor, Some(LinkNameSpaceType::Network)).map_err(Into::into)
 }

@@ -8,11 +8,13 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 /// `NLM_F_REQUEST`
-pub(crate) const QUERY: u16 = 0x1;
+const QUERY: u16 = 0x1;
 /// `NLM_F_REQUEST | NLM_F_ACK`
 pub(crate) const ASK: u16 = 0x1 | 0x4;
 /// `NLM_F_CREATE`
 pub(crate) const CREATE: u16 = 0x400;
+/// `NLM_F_REPLACE`
+pub(crate) const REPLACE: u16 = 0x100;
 /// `NLM_F_EXCL`
 pub(crate) const EXCLUSIVE: u16 = 0x200;
 /// `NLM_F_APPEND`
@@ -83,7 +85,7 @@ impl Messages {
     }
 
     /// Sends one message to routing, and returns what follows the header of its answer.
-    pub(crate) fn query(&self) -> io::Result<Vec<u8>> {
+    fn query(&self) -> io::Result<Vec<u8>> {
         let socket = open(None)?;
         rustix::net::sendto(&socket, &self.bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut buffer = [MaybeUninit::uninit(); 8192];
@@ -114,6 +116,16 @@ impl Messages {
             }
         }
     }
+}
+
+/// What the kernel says of an interface of the calling thread's network: `struct ifinfomsg` and attributes.
+pub(crate) fn link(interface: &str) -> io::Result<Vec<u8>> {
+    // <linux/rtnetlink.h>, <linux/if_link.h>
+    const RTM_GETLINK: u16 = 18;
+    const IFLA_IFNAME: u16 = 3;
+    let mut messages = Messages::default();
+    messages.message(RTM_GETLINK, QUERY, |m| m.raw(&[0; 16]).name(IFLA_IFNAME, interface));
+    messages.query()
 }
 
 fn open(protocol: Option<Protocol>) -> io::Result<OwnedFd> {

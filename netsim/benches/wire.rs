@@ -1,0 +1,252 @@
+//! What the wire costs and how exact it is: `cargo bench -p netsim`. Options: `--seconds N` for each flow (2),
+//! `--backend tap` or `packet` for one of them alone.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use netsim::{Backend, Conditions, Host, HostId, Network, Settings, Tolerance, Topology};
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() -> Outcome {
+    netsim::enter()?;
+    let arguments: Vec<String> = std::env::args().collect();
+    let option = |name: &str| arguments.iter().position(|arg| arg == name).and_then(|at| arguments.get(at + 1));
+    let seconds = option("--seconds").map_or(Ok(2.0), |text| text.parse())?;
+    let only = option("--backend").map(String::as_str);
+    for (name, backend) in [("tap", Backend::Tap), ("packet", Backend::Packet)] {
+        if only.is_none_or(|only| only == name) {
+            say(format_args!("{name}"));
+            if let Err(error) = measure(backend, Duration::from_secs_f64(seconds)) {
+                say(format_args!("  does not work here: {error}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what a benchmark is for")]
+fn say(line: std::fmt::Arguments<'_>) {
+    println!("{line}");
+}
+
+fn measure(backend: Backend, lasts: Duration) -> Outcome {
+    for delay in [0, 20] {
+        let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)))?;
+        for host in net.network.hosts() {
+            // Room for a window of 20 ms at 6 Gbit/s.
+            host.namespace().sysctl("net/ipv4/tcp_rmem", "4096 131072 67108864")?;
+            host.namespace().sysctl("net/ipv4/tcp_wmem", "4096 65536 67108864")?;
+        }
+        let rate = flow(net.left(), net.right(), lasts)?;
+        let report = net.network.report(Tolerance::default())?;
+        let congestion = net.left().congestion_control()?;
+        say(format_args!("  one TCP flow at {delay} ms ({congestion}): {rate:.2} Gbit/s, {:?}", report.verdict));
+    }
+    let net = Pair::new(backend, Conditions::clean())?;
+    let (sent, got) = datagrams(net.left(), net.right(), lasts)?;
+    say(format_args!("  small datagrams: {sent:.0}/s sent, {got:.0}/s arrived"));
+    let there = round_trips(net.left(), net.right(), 2000)?;
+    let own = round_trips(net.left(), net.left(), 2000)?;
+    say(format_args!(
+        "  round trip: p50 {:.1} µs, p99 {:.1} µs; on one host p50 {:.1} µs",
+        at(&there, 0.5) * 1e6,
+        at(&there, 0.99) * 1e6,
+        at(&own, 0.5) * 1e6
+    ));
+    for delay in [1, 20, 100] {
+        let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)))?;
+        let count = if delay > 50 { 20 } else { 100 };
+        let got = round_trips(net.left(), net.right(), count)?;
+        let report = net.network.report(Tolerance::default())?;
+        say(format_args!(
+            "  {delay} ms asked: p50 {:.3} ms, p99 {:.3} ms (half of a round trip); the wire late by p99 {:?} at most",
+            at(&got, 0.5) * 500.0,
+            at(&got, 0.99) * 500.0,
+            report.late_p99
+        ));
+    }
+    let net = Pair::new(backend, Conditions::clean().loss(0.01))?;
+    let got = lost(&net, 20_000)?;
+    say(format_args!("  loss of 1 % asked: {:.2} % got", got * 100.0));
+    for megabits in [10, 100, 1000] {
+        let net = Pair::new(backend, Conditions::clean().rate(megabits * 1_000_000, 256 << 10))?;
+        let got = flow(net.left(), net.right(), lasts)?;
+        say(format_args!("  {megabits} Mbit/s asked: {:.1} Mbit/s of content got", got * 1000.0));
+    }
+    for count in [5, 20, 100] {
+        sizes(backend, count)?;
+    }
+    Ok(())
+}
+
+/// Two hosts and a link.
+struct Pair {
+    network: Network,
+    hosts: [HostId; 2],
+    link: netsim::LinkId,
+}
+
+impl Pair {
+    fn new(backend: Backend, conditions: Conditions) -> Outcome<Self> {
+        let mut topology = Topology::new();
+        let hosts = [topology.host("left"), topology.host("right")];
+        let link = topology.link(hosts[0].at("10.1.0.1/24"), hosts[1].at("10.1.0.2/24"), conditions);
+        Ok(Self { network: Network::start(&topology, &Settings::default().backend(backend))?, hosts, link })
+    }
+
+    fn left(&self) -> &Host {
+        self.network.host(self.hosts[0])
+    }
+
+    fn right(&self) -> &Host {
+        self.network.host(self.hosts[1])
+    }
+}
+
+/// Gigabits a second of content that one TCP flow brings.
+fn flow(from: &Host, to: &Host, lasts: Duration) -> Outcome<f64> {
+    let listener = to.run(|| TcpListener::bind((to.ip(), 5001)))??;
+    let address = listener.local_addr()?;
+    let mut sender = from.run(|| TcpStream::connect_timeout(&address, PATIENCE))??;
+    let (mut receiver, _) = listener.accept()?;
+    receiver.set_read_timeout(Some(PATIENCE))?;
+    let writer = std::thread::spawn(move || {
+        let (start, block) = (Instant::now(), vec![7; 256 << 10]);
+        while start.elapsed() < lasts && sender.write_all(&block).is_ok() {}
+    });
+    let (mut room, mut bytes, mut start) = (vec![0; 256 << 10], 0, None);
+    loop {
+        let length = receiver.read(&mut room)?;
+        let start = *start.get_or_insert_with(Instant::now);
+        if length == 0 {
+            writer.join().map_err(|_| "the writer panicked")?;
+            return Ok(f64::from(u32::try_from(bytes / 1024)?) * 8192.0 / start.elapsed().as_secs_f64() / 1e9);
+        }
+        bytes += length;
+    }
+}
+
+/// Datagrams a second that are sent and that arrive, when one host sends as fast as it can.
+fn datagrams(from: &Host, to: &Host, lasts: Duration) -> Outcome<(f64, f64)> {
+    let (sender, receiver) = sockets(from, to)?;
+    receiver.set_read_timeout(Some(Duration::from_millis(300)))?;
+    sender.send(b"neighbours find one another")?;
+    receiver.recv(&mut [0; 64])?;
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut room, mut got, start) = ([0; 64], 0_u32, Instant::now());
+            let mut last = start;
+            while receiver.recv(&mut room).is_ok() {
+                got += 1;
+                last = Instant::now();
+            }
+            f64::from(got) / last.duration_since(start).as_secs_f64().max(1e-9)
+        });
+        let (mut sent, start) = (0_u32, Instant::now());
+        while start.elapsed() < lasts {
+            // A full queue is an error to some senders.
+            sent += u32::from(sender.send(&[0; 18]).is_ok());
+        }
+        let sent = f64::from(sent) / start.elapsed().as_secs_f64();
+        Ok((sent, reader.join().map_err(|_| "the reader panicked")?))
+    })
+}
+
+fn sockets(from: &Host, to: &Host) -> Outcome<(UdpSocket, UdpSocket)> {
+    let receiver = to.run(|| UdpSocket::bind((to.ip(), 4000)))??;
+    let sender = from.run(|| UdpSocket::bind((from.ip(), 4001)))??;
+    sender.connect(receiver.local_addr()?)?;
+    receiver.set_read_timeout(Some(PATIENCE))?;
+    sender.set_read_timeout(Some(PATIENCE))?;
+    Ok((sender, receiver))
+}
+
+/// Round trips of a datagram in seconds, in rising order.
+fn round_trips(from: &Host, to: &Host, count: u32) -> Outcome<Vec<f64>> {
+    let (asker, answerer) = sockets(from, to)?;
+    answerer.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut room = [0; 64];
+            while !done.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = answerer.recv_from(&mut room) {
+                    let _ = answerer.send_to(&room[..length], from);
+                }
+            }
+        });
+        let trip = || -> Outcome<f64> {
+            let start = Instant::now();
+            asker.send(&[0; 32])?;
+            asker.recv(&mut [0; 64])?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        // The first ones find the neighbours and warm up.
+        let all = (0..count + 5).map(|_| trip()).collect::<Outcome<Vec<_>>>();
+        done.store(true, Ordering::Relaxed);
+        let mut all = all?.split_off(5);
+        all.sort_by(f64::total_cmp);
+        Ok(all)
+    })
+}
+
+/// What lies at `share` of a rising list.
+fn at(all: &[f64], share: f64) -> f64 {
+    let place = (0..all.len()).find(|place| (*place + 1) as f64 >= share * all.len() as f64);
+    place.and_then(|place| all.get(place)).copied().unwrap_or_default()
+}
+
+/// The share of paced datagrams that the link loses.
+fn lost(net: &Pair, count: u32) -> Outcome<f64> {
+    let (sender, _receiver) = sockets(net.left(), net.right())?;
+    let start = Instant::now();
+    for number in 0..count {
+        while start.elapsed() < Duration::from_micros(20) * number {
+            std::hint::spin_loop();
+        }
+        sender.send(&number.to_be_bytes())?;
+    }
+    loop {
+        let [there, _] = net.network.counters(net.link)?;
+        if there.offered >= u64::from(count) || start.elapsed() > PATIENCE {
+            return Ok(f64::from(u32::try_from(there.lost)?) / f64::from(u32::try_from(there.offered)?));
+        }
+    }
+}
+
+/// How long it takes to make and to end a network of so many hosts around a switch, and the memory that it takes.
+fn sizes(backend: Backend, count: usize) -> Outcome {
+    let mut topology = Topology::new();
+    let lan = topology.switch("lan");
+    for number in 0..count {
+        let host = topology.host(format!("h{number}"));
+        topology.link(host.at(format!("10.1.0.{}/16", number + 1)), lan, Conditions::clean());
+    }
+    let before = available()?;
+    let start = Instant::now();
+    let network = Network::start(&topology, &Settings::default().backend(backend))?;
+    let made = start.elapsed();
+    let used = before.saturating_sub(available()?);
+    let start = Instant::now();
+    drop(network);
+    let ended = start.elapsed();
+    say(format_args!(
+        "  {count} hosts: made in {:.0} ms, ended in {:.0} ms, {:.2} MB each",
+        made.as_secs_f64() * 1e3,
+        ended.as_secs_f64() * 1e3,
+        f64::from(u32::try_from(used)?) / 1024.0 / f64::from(u32::try_from(count)?)
+    ));
+    Ok(())
+}
+
+/// Kilobytes of memory that the machine has left.
+fn available() -> Outcome<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable")).ok_or("no MemAvailable")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
+}
