@@ -45,7 +45,7 @@ impl Sealing {
                 Self::Kernel(kernel),
                 Some(
                     "record layer `ktls`: this kernel cannot change the keys of a connection, as Linux does from 6.14 on: one \
-                     that carries some 100 GiB is cut"
+                     that carries more than 128 GiB one way may be cut"
                         .to_owned(),
                 ),
             ),

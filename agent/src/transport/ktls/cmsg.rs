@@ -20,13 +20,13 @@ const LEN: usize = size_of::<usize>() + 2 * size_of::<c_int>() + 1;
 
 impl RecordType {
     /// What is sent beside a record of this type.
-    pub(super) fn to_kernel(record: u8) -> Self {
+    pub(super) fn of(record: u8) -> Self {
         Self { len: LEN, level: libc::SOL_TLS, kind: libc::TLS_SET_RECORD_TYPE, record, padding: Default::default() }
     }
 
     /// What the kernel has written to it: the type of the record that was received. `len` is how much control data it says there
     /// is, `flags` what it says of the message. `None`: it has not said, in full and nothing else, what the record is.
-    pub(super) fn from_kernel(&self, len: usize, flags: c_int) -> Option<u8> {
+    pub(super) fn said_by_kernel(&self, len: usize, flags: c_int) -> Option<u8> {
         // The last message may come without its padding.
         let whole = (LEN..=size_of::<Self>()).contains(&len) && self.len == LEN && flags & libc::MSG_CTRUNC == 0;
         (whole && self.level == libc::SOL_TLS && self.kind == libc::TLS_GET_RECORD_TYPE).then_some(self.record)
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_record_type_is_believed_only_if_it_is_said_in_full_and_alone() {
-        let said = RecordType { kind: libc::TLS_GET_RECORD_TYPE, ..RecordType::to_kernel(22) };
+        let said = RecordType { kind: libc::TLS_GET_RECORD_TYPE, ..RecordType::of(22) };
         let space = size_of::<RecordType>();
         let changed = |change: fn(&mut RecordType)| {
             let mut changed = said;
@@ -73,7 +73,7 @@ mod tests {
             ("what it was before", RecordType::default(), space, 0, None),
         ];
         for (case, message, len, flags, expected) in table {
-            assert_eq!(message.from_kernel(len, flags), expected, "{case}");
+            assert_eq!(message.said_by_kernel(len, flags), expected, "{case}");
         }
     }
 }

@@ -49,7 +49,7 @@ fn set(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: &[u8]) -> io:
     reason = "control messages of another level than SOL_SOCKET have no safe wrapper in the crates we use"
 )]
 pub(super) fn send(socket: BorrowedFd<'_>, record: u8, content: &[u8]) -> Result<usize, Errno> {
-    let mut control = RecordType::to_kernel(record);
+    let mut control = RecordType::of(record);
     let mut slot = libc::iovec { iov_base: content.as_ptr().cast_mut().cast(), iov_len: content.len() };
     let message = header(&mut slot, &mut control);
     // SAFETY: `message` points to one slot, whose bytes are `content`, which is only read, and to a whole control message; all of
@@ -72,7 +72,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, room: &mut [u8]) -> Result<(usize,
     // The length is of another type with each C library.
     #[allow(clippy::useless_conversion, reason = "not where it is a usize")]
     let told = usize::try_from(message.msg_controllen).unwrap_or(0);
-    Ok((len, control.from_kernel(told, message.msg_flags)))
+    Ok((len, control.said_by_kernel(told, message.msg_flags)))
 }
 
 #[expect(unsafe_code, reason = "the structure has private padding with some C libraries, so it cannot be written out")]

@@ -103,14 +103,14 @@ mod tests {
         let nonce: [u8; NONCE_LEN] = std::array::from_fn(|at| 200 + u8::try_from(at).unwrap());
         let sequence = 0x0102_0304_0506_0708_u64;
         let (salt, iv) = nonce.split_at(4);
-        let expected: [(Suite, u16, &[u8], &[u8], &[u8]); 3] = [
-            (Suite::Aes128Gcm, 51, iv, &key[..16], salt),
-            (Suite::Aes256Gcm, 52, iv, &key, salt),
-            (Suite::ChaCha20Poly1305, 54, &nonce, &key, &[]),
+        let expected: [(Suite, u16, [&[u8]; 3]); 3] = [
+            (Suite::Aes128Gcm, 51, [iv, &key[..16], salt]),
+            (Suite::Aes256Gcm, 52, [iv, &key, salt]),
+            (Suite::ChaCha20Poly1305, 54, [&nonce, &key, &[]]),
         ];
         let places = places![Gcm128, Gcm256, ChaCha];
         assert_eq!(places.map(|[size, ..]| size), [40, 56, 56]);
-        for ((suite, cipher, iv, key, salt), [size, at_iv, at_key, at_salt, at_number]) in
+        for ((suite, cipher, [iv, key, salt]), [size, at_iv, at_key, at_salt, at_number]) in
             expected.into_iter().zip(places)
         {
             let bytes = lay_out(suite, key, &nonce, sequence);

@@ -50,7 +50,10 @@ impl ControlRecord {
     }
 }
 
-/// A TLS 1.3 connection after its handshake, without what seals and opens: see the [module](self).
+/// A TLS 1.3 connection after its handshake, without what seals and opens: that is the kernel.
+///
+/// Where it cannot change keys, the peer's KeyUpdate ends the connection, and so do twice as many records as the keys should be
+/// used for.
 #[derive(Debug)]
 pub struct KernelRecords {
     control: Control,
@@ -58,6 +61,8 @@ pub struct KernelRecords {
     receiving: Secret,
     /// Records under the sending keys, or a few more than that.
     sent: u64,
+    /// The last write has ended amid a record.
+    amid: bool,
     /// Records under the receiving keys, or fewer: the kernel does not tell.
     received: u64,
     update_after: u64,
@@ -73,7 +78,7 @@ impl KernelRecords {
         update_after: u64,
         rekeys: bool,
     ) -> Self {
-        Self { control, sending, receiving, sent, received, update_after, rekeys }
+        Self { control, sending, receiving, sent, amid: false, received, update_after, rekeys }
     }
 
     /// What `content` means that the kernel has opened, of records of this type.
@@ -127,10 +132,13 @@ impl KernelRecords {
         Ok(())
     }
 
-    /// The kernel has taken `len` bytes of data at once.
-    pub fn sent(&mut self, len: usize) {
-        // It may have finished a record with the first of them, and sends the rest without waiting for more.
-        self.sent = self.sent.saturating_add(2 + (len / MAX_CONTENT) as u64);
+    /// The kernel has taken `len` bytes of data at once, `whole` if that was all it was given.
+    pub fn sent(&mut self, len: usize, whole: bool) {
+        // It makes full records and one of the rest. What it did not take all of ends amid a record, which the next write may end.
+        // Where memory is short it may make a few more; the limits leave room for them.
+        let records = len.div_ceil(MAX_CONTENT) as u64 + u64::from(self.amid);
+        self.sent = self.sent.saturating_add(records);
+        self.amid = !whole;
     }
 
     /// Whether there is a control record to send. Data waits for it.
@@ -184,6 +192,11 @@ impl KernelRecords {
     #[must_use]
     pub fn is_worn(&self) -> bool {
         !self.rekeys && (self.sent >= self.update_after || self.received >= self.update_after / 2)
+    }
+
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> u64 {
+        self.sent
     }
 
     fn due(&self) -> bool {

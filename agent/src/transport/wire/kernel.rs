@@ -72,7 +72,7 @@ impl Kernel {
         ready!(self.poll_control(cx))?;
         self.records.may_send()?;
         let sent = ready!(self.socket.poll_send(cx, data))?;
-        self.records.sent(sent);
+        self.records.sent(sent, sent == data.len());
         Poll::Ready(Ok(sent))
     }
 
