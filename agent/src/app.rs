@@ -40,14 +40,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<(), StartError> {
-    let Plan { file, snapshot, clock, warnings, source } = plan;
+    let Plan { file, sealing, snapshot, clock, warnings, source } = plan;
     let _lock = lock::take(dir)?;
     // Before anything listens: a signal from here on drains instead of killing.
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
 
-    let host = Host::new(snapshot, file.limits, file.record_layer, file.congestion, clock, start::incarnation());
+    let host = Host::new(snapshot, file.limits, sealing, file.congestion, clock, start::incarnation());
     let ports = bind::own_ports(&host, file.listen.as_deref()).await?;
     let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {

@@ -16,7 +16,8 @@ use crate::table::Table;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
-use crate::vocabulary::{Congestion, RecordLayer, Role};
+use crate::transport::sealing::Sealing;
+use crate::vocabulary::{Congestion, Role};
 
 /// Streams that only measure or probe, at once and for all peers.
 pub const SIDE_STREAMS: usize = 64;
@@ -41,7 +42,7 @@ pub struct Host {
     /// This agent's limits.
     pub limits: Limits,
     /// Who makes the records of TLS over TCP.
-    pub record_layer: RecordLayer,
+    pub sealing: Sealing,
     /// The congestion control of TCP between agents.
     pub congestion: Congestion,
     /// Wall time.
@@ -68,7 +69,7 @@ impl Host {
     pub fn new(
         snapshot: Snapshot,
         limits: Limits,
-        record_layer: RecordLayer,
+        sealing: Sealing,
         congestion: Congestion,
         clock: Clock,
         incarnation: Incarnation,
@@ -80,7 +81,7 @@ impl Host {
             table: Table::new(limits.connections),
             snapshot: ArcSwap::from_pointee(snapshot),
             limits,
-            record_layer,
+            sealing,
             congestion,
             clock,
             incarnation,

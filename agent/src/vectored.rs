@@ -48,8 +48,9 @@ pub fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, chunks: &[IoSlice<'_
     }
 }
 
-/// One system call. `None`: the socket was not ready after all.
-fn attempt(
+/// One system call. `None`: the socket was not ready after all. `wanted`: less than that means that it is not ready for another
+/// call; 0 if it does not.
+pub fn attempt(
     socket: &TcpStream,
     interest: Interest,
     wanted: usize,

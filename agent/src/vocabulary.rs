@@ -38,6 +38,8 @@ pub enum RecordLayer {
     Adit,
     /// rustls: slower, the reference.
     Rustls,
+    /// The kernel (kTLS), if it can.
+    Kernel,
 }
 
 /// The longest name that the kernel knows (TCP_CA_NAME_MAX without its end).

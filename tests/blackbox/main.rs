@@ -12,6 +12,7 @@ mod directories;
 mod editing;
 mod evidence;
 mod faults;
+mod ktls;
 mod limits;
 mod loss;
 mod offerers;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     adit_tests::suite::prepare();
     let groups = [
         data::tests(),
+        ktls::tests(),
         paths::tests(),
         loss::tests(),
         stalls::tests(),

@@ -64,12 +64,13 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// `auto`, `tls`, `quic`, or [`REFERENCE`](Mesh::REFERENCE).
+    /// `auto`, `tls`, `quic`, [`REFERENCE`](Mesh::REFERENCE), or [`KERNEL`](Mesh::KERNEL).
     pub fn transport(mut self, transport: &str) -> Self {
-        if transport == Mesh::REFERENCE {
-            self.agent_lines.insert_str(0, "record_layer = \"rustls\"\n");
+        let by_another = [Mesh::REFERENCE, Mesh::KERNEL].contains(&transport);
+        if by_another {
+            self.agent_lines.insert_str(0, &format!("record_layer = \"{transport}\"\n"));
         }
-        let transport = if transport == Mesh::REFERENCE { "tls" } else { transport };
+        let transport = if by_another { "tls" } else { transport };
         transport.clone_into(&mut self.transport);
         self
     }
@@ -173,6 +174,8 @@ pub struct Mesh {
 impl Mesh {
     /// Lanes whose records rustls makes.
     pub const REFERENCE: &str = "rustls";
+    /// Lanes whose records the kernel makes, if it can.
+    pub const KERNEL: &str = "ktls";
     /// Every way that bytes can go: over lanes, over QUIC, and over lanes as the reference makes them.
     pub const WAYS: [&str; 3] = ["tls", "quic", Self::REFERENCE];
 

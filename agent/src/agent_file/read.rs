@@ -46,7 +46,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
             .error(&metrics.span, format!("metrics cannot be at {}: peers are listened for at {taken}", metrics.value))
             .hint("give metrics another port");
     }
-    let layers = [("adit", RecordLayer::Adit), ("rustls", RecordLayer::Rustls)];
+    let layers = [("adit", RecordLayer::Adit), ("rustls", RecordLayer::Rustls), ("ktls", RecordLayer::Kernel)];
     let record_layer = root.choice("record_layer", &layers, problems);
     let congestion = root.parsed("congestion", problems, congestion);
     let log = root.table("log", problems).map_or(Log::default(), |table| read_log(table, problems));

@@ -88,6 +88,8 @@ fn every_key_can_be_set() {
     assert_eq!(good("node = \"a\"\nlisten = []").listen, Some(vec![]));
     assert_eq!(good("node = \"a\"\ncongestion = \"auto\"").congestion, Congestion::default());
     assert_eq!(good("node = \"a\"\ncongestion = \"system\"").congestion, Congestion::System);
+    assert_eq!(good("node = \"a\"").record_layer, RecordLayer::Adit, "the kernel is to be asked for");
+    assert_eq!(good("node = \"a\"\nrecord_layer = \"ktls\"").record_layer, RecordLayer::Kernel);
 }
 
 #[test]
@@ -124,6 +126,10 @@ fn problems_are_told_at_their_place_with_a_hint() {
         (
             "congestion = \"no such one\"",
             "2:14 `no such one` is not the name of a congestion control | write \"auto\", \"system\", or one of `sysctl net.ipv4.tcp_allowed_congestion_control`",
+        ),
+        (
+            "record_layer = \"kernel\"",
+            "2:16 `kernel` is not a record_layer | it is one of \"adit\", \"rustls\", \"ktls\"",
         ),
         ("log.format = \"jsn\"", "2:14 `jsn` is not a format | did you mean `json`?"),
         (

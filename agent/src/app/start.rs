@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::identity::{CERTIFICATE_FILE, Identity, LoadError, LoadWarning, Trust};
 use crate::snapshot::{Epochs, Snapshot};
 use crate::transport::message::Incarnation;
+use crate::transport::sealing::Sealing;
 
 /// The mesh file in the directory.
 pub(super) const MESH_FILE: &str = "mesh.toml";
@@ -88,6 +89,8 @@ pub enum StartError {
 pub struct Plan {
     /// The agent file.
     pub file: AgentFile,
+    /// Who makes the records of TLS over TCP: what the agent file asks for, if it can be had.
+    pub sealing: Sealing,
     /// Mesh, identity, trust.
     pub snapshot: Snapshot,
     /// Wall time.
@@ -129,6 +132,8 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     let mut warnings: Vec<_> =
         agent_problems.iter().chain(&mesh.warnings).map(|p| format!("{}:{}: {}", p.file, p.line, p.message)).collect();
     warnings.extend(file.congestion.missing());
+    let (sealing, no_kernel) = Sealing::choose(file.record_layer);
+    warnings.extend(no_kernel);
     let mesh = mesh.mesh;
     if mesh.node(file.node.as_str()).is_none() {
         return Err(StartError::NotAMember {
@@ -154,7 +159,7 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
         ));
     }
     let snapshot = Snapshot::new(Arc::new(mesh), Arc::new(identity), Arc::new(trust), clock, Epochs::FIRST);
-    Ok(Plan { file, snapshot, clock, warnings, source: Source { path: mesh_path, applied_at: now } })
+    Ok(Plan { file, sealing, snapshot, clock, warnings, source: Source { path: mesh_path, applied_at: now } })
 }
 
 /// A number for this run of the agent.

@@ -80,7 +80,7 @@ async fn greet(
     let deadline = Instant::now() + host.limits.handshake;
     let mine = host.hello(LaneRole::Opener);
     let result = tokio::select! {
-        result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, host.record_layer, deadline) => result,
+        result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, host.sealing, deadline) => result,
         Ok(()) = evicted => return evict(host, address),
     };
     drop(slot);

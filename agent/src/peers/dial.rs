@@ -168,7 +168,7 @@ async fn secure(
         };
         let (tcp, _) = connect::connect(&addresses, until, host.limits.keepalive, |_, _| ()).await?;
         let deadline = Instant::now() + host.limits.handshake;
-        secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), host.record_layer, deadline).await
+        secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), host.sealing, deadline).await
     };
     let mut result = attempt.await;
     match &mut result {

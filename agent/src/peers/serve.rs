@@ -216,5 +216,9 @@ pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut lin
         if !settled && !retired {
             return;
         }
+        if link.is_worn() && !retired {
+            retired = true;
+            link.retire(Reason::Superseded);
+        }
     }
 }

@@ -13,13 +13,15 @@ use super::failure::{Failure, Layer};
 use super::frame::{HEADER, Kind};
 use super::handshake::Handshake;
 use super::hello::{Greeting, HelloError, PeerHello};
+use super::ktls::Kernel;
 use super::message::{Hello, WallTime};
 use super::record::Limits;
+use super::sealing::{self, Sealing};
 use super::socket::Socket;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::identity::{Rejection, TlsContext, Verdict, VerifiedPeer};
-use crate::vocabulary::{Congestion, RecordLayer};
+use crate::vocabulary::Congestion;
 
 /// What is read at once of a peer's part of the handshake.
 const FLIGHT: usize = 4096;
@@ -70,7 +72,7 @@ pub async fn dial(
     alpn: &[u8],
     tcp: TcpStream,
     mine: Hello,
-    layer: RecordLayer,
+    sealing: Sealing,
     deadline: Instant,
 ) -> Result<Secure, Failure> {
     let started = Instant::now();
@@ -79,9 +81,11 @@ pub async fn dial(
         let (config, name, verdict) =
             context.dial(peer, alpn).map_err(|e| Failure::new(Layer::Tls, format!("this agent's own TLS: {e}")))?;
         let socket = Socket::new(tcp);
-        let connected = match layer {
-            RecordLayer::Adit => over_records(Handshake::client(&config, name), socket).await,
-            RecordLayer::Rustls => TlsConnector::from(config).connect(name, socket).await.map(over_rustls),
+        let connected = match sealing {
+            Sealing::Adit | Sealing::Kernel(_) => {
+                over_records(Handshake::client(&config, name), socket, sealing.kernel()).await
+            }
+            Sealing::Rustls => TlsConnector::from(config).connect(name, socket).await.map(over_rustls),
         };
         let (mut wire, chosen) = connected.map_err(|e| explain_dial(&e, &verdict, context))?;
         if chosen.as_deref() != Some(alpn) {
@@ -113,7 +117,7 @@ pub async fn accept(
     alpns: &[&[u8]],
     tcp: TcpStream,
     mine: Hello,
-    layer: RecordLayer,
+    sealing: Sealing,
     deadline: Instant,
 ) -> Result<Secure, Refused> {
     let started = Instant::now();
@@ -123,9 +127,11 @@ pub async fn accept(
             .accept(alpns)
             .map_err(|e| Refused::Failed("internal", Failure::new(Layer::Tls, format!("this agent's own TLS: {e}"))))?;
         let socket = Socket::new(tcp);
-        let accepted = match layer {
-            RecordLayer::Adit => over_records(Handshake::server(&config), socket).await,
-            RecordLayer::Rustls => TlsAcceptor::from(config).accept(socket).await.map(over_rustls),
+        let accepted = match sealing {
+            Sealing::Adit | Sealing::Kernel(_) => {
+                over_records(Handshake::server(&config), socket, sealing.kernel()).await
+            }
+            Sealing::Rustls => TlsAcceptor::from(config).accept(socket).await.map(over_rustls),
         };
         let (mut wire, chosen) = accepted.map_err(|e| explain_accept(&e, &verdict))?;
         let alpn = match chosen {
@@ -160,10 +166,11 @@ pub async fn accept(
     }
 }
 
-/// Makes the handshake and hands its secrets over to the record layer. Errors are as those of tokio-rustls.
+/// Makes the handshake and hands its secrets over to the record layer, or on to the kernel. Errors are as those of tokio-rustls.
 async fn over_records(
     handshake: Result<Handshake, rustls::Error>,
     socket: Socket,
+    kernel: Option<Kernel>,
 ) -> std::io::Result<(Wire, Option<Vec<u8>>)> {
     use std::io::{Error, ErrorKind};
     let broken = |error: rustls::Error| Error::new(ErrorKind::InvalidData, error);
@@ -194,7 +201,8 @@ async fn over_records(
         }
     }
     let established = handshake.finish(Limits::default()).map_err(broken)?;
-    Ok((Wire::new(socket, established.records, &buffer[rest]), established.alpn))
+    let wire = sealing::connection(kernel, socket, established.records, &mut buffer[rest])?;
+    Ok((wire, established.alpn))
 }
 
 fn over_rustls(stream: impl Into<TlsStream<Socket>>) -> (Wire, Option<Vec<u8>>) {

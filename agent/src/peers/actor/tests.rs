@@ -14,8 +14,9 @@ use crate::peers::serve::Serving;
 use crate::snapshot::{Epochs, Snapshot};
 use crate::transport::message::{LaneRole, Open};
 use crate::transport::quic::QuicStream;
+use crate::transport::sealing::Sealing;
 use crate::transport::secure;
-use crate::vocabulary::{Congestion, RecordLayer};
+use crate::vocabulary::Congestion;
 
 const BOUND: Duration = Duration::from_secs(20);
 const MESH: &str = r#"
@@ -49,7 +50,7 @@ impl Serve for Nothing {
 fn host_of(tls: TlsContext, run: u64) -> Arc<Host> {
     let mesh = mesh_config::Mesh::check(MESH, "mesh.toml").unwrap().mesh;
     let snapshot = Snapshot { mesh: Arc::new(mesh), tls, epochs: Epochs::FIRST };
-    Host::new(snapshot, Limits::default(), RecordLayer::Adit, Congestion::default(), Clock::default(), Incarnation(run))
+    Host::new(snapshot, Limits::default(), Sealing::Adit, Congestion::default(), Clock::default(), Incarnation(run))
 }
 
 /// A control connection that beta has dialled: alpha's end and beta's.
@@ -61,8 +62,8 @@ async fn dialled(alpha: &Host, beta: &Host) -> (Command, Control) {
     let (a, b) = (alpha.snapshot.load_full(), beta.snapshot.load_full());
     let (mine, theirs) = (alpha.hello(LaneRole::Opener), beta.hello(LaneRole::Opener));
     let me = alpha.me();
-    let near = secure::accept(&a.tls, &[ALPN_CTL], accepted, mine, RecordLayer::Adit, deadline);
-    let far = secure::dial(&b.tls, &me, ALPN_CTL, tcp, theirs, RecordLayer::Adit, deadline);
+    let near = secure::accept(&a.tls, &[ALPN_CTL], accepted, mine, Sealing::Adit, deadline);
+    let far = secure::dial(&b.tls, &me, ALPN_CTL, tcp, theirs, Sealing::Adit, deadline);
     let (near, far) = tokio::join!(near, far);
     (Command::Accepted(Way::Tls, Box::new(near.unwrap().into())), far.unwrap().into())
 }

@@ -126,7 +126,13 @@ impl Link {
     /// Whether a pool may keep it.
     pub fn is_reusable(&self) -> bool {
         // A peer that does not take what is to be said on an idle lane would not take a stream either.
-        self.broken.is_none() && self.machine.is_idle() && !self.machine.is_retiring() && self.wire.is_written()
+        let writes = self.wire.is_written() && !self.wire.is_worn();
+        self.broken.is_none() && self.machine.is_idle() && !self.machine.is_retiring() && writes
+    }
+
+    /// Whether it should carry no further stream, since its keys have been used for long and cannot be changed.
+    pub fn is_worn(&self) -> bool {
+        self.wire.is_worn()
     }
 
     /// Asks for a stream. OPEN is queued and leaves with the first bytes, or at the next flush.
@@ -240,7 +246,9 @@ impl Link {
                 return false;
             }
             if self.machine.is_idle() {
-                let flushed = self.machine.can_wait() || poll_fn(|cx| self.poll_flush(cx)).await.is_ok();
+                // A lane that is not used again has nothing to wait for.
+                let waits = self.machine.can_wait() && !self.is_worn();
+                let flushed = waits || poll_fn(|cx| self.poll_flush(cx)).await.is_ok();
                 self.rest();
                 return flushed && !self.machine.is_retiring();
             }

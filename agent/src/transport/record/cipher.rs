@@ -3,6 +3,7 @@
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use aws_lc_rs::error::Unspecified;
 
+use super::crypto_info::CryptoInfo;
 use super::error::{Fatal, SealError};
 use super::keys::{KeyError, Keys, Secret, Suite};
 use super::{ContentType, HEADER, MAX_CONTENT, TAG, TRAILER};
@@ -75,6 +76,16 @@ impl Sealer {
         self.keys.suite()
     }
 
+    /// The keys for somebody else who goes on with them. Nothing may be sealed here any more.
+    pub(super) fn crypto_info(&self) -> Result<CryptoInfo, KeyError> {
+        self.keys.crypto_info()
+    }
+
+    /// The secret, and how many records have been sealed with its keys; then, after how many they should be changed.
+    pub(super) fn into_secret(self) -> ((Secret, u64), u64) {
+        (self.keys.into_secret(), self.update_after)
+    }
+
     #[cfg(test)]
     pub(super) fn keys(&mut self) -> &mut Keys {
         &mut self.keys
@@ -111,13 +122,7 @@ impl Opener {
             return Err(Fatal::Overflow);
         }
         let content = inner.iter().rposition(|&byte| byte != 0).ok_or(Fatal::NoContent)?;
-        let kind = match inner[content] {
-            21 => ContentType::Alert,
-            22 => ContentType::Handshake,
-            23 => ContentType::ApplicationData,
-            other => return Err(Fatal::Content(other)),
-        };
-        Ok((kind, content))
+        Ok((ContentType::inside(inner[content])?, content))
     }
 
     /// Goes on with new keys, as the peer's KeyUpdate says.
@@ -126,6 +131,16 @@ impl Opener {
     /// The crypto library failed; nothing more can be opened.
     pub fn update(&mut self) -> Result<(), KeyError> {
         self.keys.update()
+    }
+
+    /// The keys for somebody else who goes on with them. Nothing may be opened here any more.
+    pub(super) fn crypto_info(&self) -> Result<CryptoInfo, KeyError> {
+        self.keys.crypto_info()
+    }
+
+    /// The secret, and how many records have been opened with its keys.
+    pub(super) fn into_secret(self) -> (Secret, u64) {
+        self.keys.into_secret()
     }
 
     #[cfg(test)]

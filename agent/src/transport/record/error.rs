@@ -36,6 +36,9 @@ pub enum Fatal {
     /// One record after the other that carries nothing for the layer above.
     #[error("too many records without data")]
     Flood,
+    /// The keys of this connection have to be changed, and the kernel that seals or opens its records cannot.
+    #[error("keys have to be changed, which the kernel cannot before Linux 6.14")]
+    KeysStay,
     /// The peer ended the connection by an alert.
     #[error("the peer ended the connection: {0:?}")]
     Alerted(Alert),
@@ -56,7 +59,7 @@ impl Fatal {
             Self::BadRecord => Alert::BadRecordMac,
             Self::Decode => Alert::DecodeError,
             Self::KeyUpdate(_) => Alert::IllegalParameter,
-            Self::Internal => Alert::InternalError,
+            Self::KeysStay | Self::Internal => Alert::InternalError,
             Self::Alerted(_) => return None,
         })
     }

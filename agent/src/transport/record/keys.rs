@@ -6,6 +6,7 @@ use aws_lc_rs::hkdf::{self, HKDF_SHA256, HKDF_SHA384, KeyType, Prk};
 use rustls::CipherSuite;
 use zeroize::Zeroizing;
 
+use super::crypto_info::CryptoInfo;
 use super::error::Fatal;
 
 /// The greatest length of a key.
@@ -181,6 +182,16 @@ impl Keys {
     /// How many nonces were taken under these keys.
     pub(super) fn used(&self) -> u64 {
         self.sequence
+    }
+
+    /// The keys for somebody else who goes on with the next record.
+    pub(super) fn crypto_info(&self) -> Result<CryptoInfo, KeyError> {
+        CryptoInfo::new(&self.secret, self.sequence)
+    }
+
+    /// The secret, and how many nonces were taken under its keys.
+    pub(super) fn into_secret(self) -> (Secret, u64) {
+        (self.secret, self.sequence)
     }
 
     /// The key, and the nonce for the next record (RFC 8446 §5.3), which is never given out again.

@@ -5,6 +5,7 @@
 //!      (handshake)          └▶ Opener   record ─▶ content in place
 //!
 //!   Records = Sealer + Opener + what follows a handshake: key updates, tickets, alerts, the order of control records
+//!   KernelRecords = the last of these alone, where the kernel seals and opens
 //! ```
 //!
 //! No I/O, no clock, and no allocation for a record. A record lies in its buffer as it does on the wire:
@@ -45,7 +46,10 @@
 //! ```
 
 mod cipher;
+mod control;
+mod crypto_info;
 mod error;
+mod kernel;
 mod keys;
 mod message;
 mod records;
@@ -53,7 +57,9 @@ mod records;
 pub(crate) mod tests;
 
 pub use cipher::{Opener, Sealer};
+pub use crypto_info::CryptoInfo;
 pub use error::{Fatal, SealError};
+pub use kernel::{Brought, ControlRecord, KernelRecords};
 pub use keys::{KeyError, Secret, Suite};
 pub use records::{Limits, Received, Records, Side};
 
@@ -85,6 +91,19 @@ pub enum ContentType {
     Handshake = 22,
     /// Bytes of the layer above.
     ApplicationData = 23,
+}
+
+impl ContentType {
+    /// The type that is named inside a sealed record.
+    #[inline]
+    fn inside(byte: u8) -> Result<Self, Fatal> {
+        match byte {
+            21 => Ok(Self::Alert),
+            22 => Ok(Self::Handshake),
+            23 => Ok(Self::ApplicationData),
+            other => Err(Fatal::Content(other)),
+        }
+    }
 }
 
 /// How long the record is that begins with `bytes`, its header included; `None` as long as the header is not whole.

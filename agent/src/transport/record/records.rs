@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use rustls::AlertDescription as Alert;
-
 use super::cipher::{Opener, Sealer};
+use super::control::{Control, Say, Step};
+use super::crypto_info::CryptoInfo;
 use super::error::{Fatal, SealError};
+use super::kernel::KernelRecords;
 use super::keys::{KeyError, Secret, Suite};
-use super::message::{KeyUpdate, Messages};
 use super::{ContentType, HEADER, MAX_CONTROL};
 
 /// How many data records more are sealed when the sending keys should have been changed.
@@ -48,31 +48,12 @@ pub enum Received {
     Closed,
 }
 
-/// Where the sending direction is in its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    /// It may be used.
-    Open,
-    /// This alert is to be sent, then nothing.
-    Ending(Alert),
-    /// Nothing can be sent any more.
-    Ended,
-}
-
 /// A TLS 1.3 connection after its handshake: see the [module](super).
 #[derive(Debug)]
 pub struct Records {
     sealer: Sealer,
     opener: Opener,
-    /// The peer has asked for a KeyUpdate.
-    answer_due: bool,
-    sending: Sending,
-    closed: bool,
-    fatal: Option<Fatal>,
-    /// Records in a row that brought no data.
-    without_data: u8,
-    max_without_data: u8,
-    messages: Messages,
+    control: Control,
 }
 
 impl Records {
@@ -91,13 +72,7 @@ impl Records {
         Ok(Self {
             sealer: Sealer::new(mine, limits.update_after)?,
             opener: Opener::new(theirs)?,
-            answer_due: false,
-            sending: Sending::Open,
-            closed: false,
-            fatal: None,
-            without_data: 0,
-            max_without_data: limits.without_data,
-            messages: Messages::new(side),
+            control: Control::new(side, limits.without_data),
         })
     }
 
@@ -115,13 +90,13 @@ impl Records {
     /// As there; it ends the connection.
     #[inline]
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fatal> {
-        if let Some(fatal) = self.fatal {
+        if let Some(fatal) = self.control.fatal() {
             return Err(fatal);
         }
-        if self.closed {
+        if self.control.is_closed() {
             return Ok(None);
         }
-        super::parse(bytes).map_err(|fatal| self.fail(fatal))
+        super::parse(bytes).map_err(|fatal| self.control.fail(fatal))
     }
 
     /// Opens the one whole record that `record` is, in place. After [`Received::Closed`] everything is answered so, as what
@@ -132,15 +107,15 @@ impl Records {
     /// [`poll_control`](Records::poll_control).
     #[inline]
     pub fn open(&mut self, record: &mut [u8]) -> Result<Received, Fatal> {
-        if let Some(fatal) = self.fatal {
+        if let Some(fatal) = self.control.fatal() {
             return Err(fatal);
         }
-        if self.closed {
+        if self.control.is_closed() {
             return Ok(Received::Closed);
         }
         match self.receive(record) {
             Ok(received) => Ok(received),
-            Err(fatal) => Err(self.fail(fatal)),
+            Err(fatal) => Err(self.control.fail(fatal)),
         }
     }
 
@@ -150,76 +125,29 @@ impl Records {
             return Err(Fatal::BadRecord);
         }
         let (kind, len) = self.opener.open(record)?;
-        if self.messages.pending() && kind != ContentType::Handshake {
-            return Err(Fatal::Content(kind as u8));
-        }
-        if kind == ContentType::ApplicationData && len > 0 {
-            self.without_data = 0;
+        if self.control.is_data(kind, len)? {
             return Ok(Received::Data(HEADER..HEADER + len));
         }
-        self.receive_control(kind, &record[HEADER..HEADER + len])
-    }
-
-    #[cold]
-    fn receive_control(&mut self, kind: ContentType, content: &[u8]) -> Result<Received, Fatal> {
-        if self.without_data == self.max_without_data {
-            return Err(Fatal::Flood);
-        }
-        self.without_data += 1;
-        match kind {
-            ContentType::ApplicationData => {}
-            // RFC 8446 §5.4.
-            ContentType::Alert | ContentType::Handshake if content.is_empty() => {
-                return Err(Fatal::Content(kind as u8));
+        match self.control.handle(kind, &record[HEADER..HEADER + len])? {
+            Step::Nothing => Ok(Received::Nothing),
+            Step::Closed => Ok(Received::Closed),
+            Step::NextKeys => {
+                self.opener.update()?;
+                Ok(Received::Nothing)
             }
-            ContentType::Alert => {
-                // One alert is one record (RFC 8446 §5.1), and its level says nothing (§6).
-                let &[_level, description] = content else { return Err(Fatal::Decode) };
-                match Alert::from(description) {
-                    Alert::CloseNotify => {
-                        self.closed = true;
-                        return Ok(Received::Closed);
-                    }
-                    Alert::UserCanceled => {}
-                    other => return Err(Fatal::Alerted(other)),
-                }
-            }
-            ContentType::Handshake => match self.messages.handle(content)? {
-                None => {}
-                Some(update) => {
-                    self.opener.update()?;
-                    // Several requests before the answer are answered once (RFC 8446 §4.6.3).
-                    if update == KeyUpdate::Requested {
-                        self.answer_due = true;
-                    }
-                }
-            },
         }
-        Ok(Received::Nothing)
-    }
-
-    /// Ends everything but the alert that says so.
-    #[cold]
-    fn fail(&mut self, fatal: Fatal) -> Fatal {
-        self.fatal = Some(fatal);
-        self.answer_due = false;
-        self.sending = match (self.sending, fatal.alert()) {
-            (Sending::Ended, _) | (_, None) => Sending::Ended,
-            (_, Some(alert)) => Sending::Ending(alert),
-        };
-        fatal
     }
 
     /// Whether the peer has closed its direction by close_notify. Without it the end of the stream is a truncation.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.control.is_closed()
     }
 
     /// What ended the connection.
     #[must_use]
     pub fn fatal(&self) -> Option<Fatal> {
-        self.fatal
+        self.control.fatal()
     }
 
     // ---- sending
@@ -233,31 +161,13 @@ impl Records {
     /// [`poll_control`](Records::poll_control) was asked.
     #[inline]
     pub fn seal(&mut self, record: &mut [u8], content: usize) -> Result<usize, SealError> {
-        if self.sealer.overdue(OVERDUE) || self.sending != Sending::Open {
-            return Err(self.why_not());
+        if self.sealer.overdue(OVERDUE) || !self.control.is_open() {
+            return Err(self.control.why_not());
         }
         match self.sealer.seal(record, content, ContentType::ApplicationData) {
-            Err(SealError::Ended(fatal)) => Err(self.break_off(fatal)),
+            Err(SealError::Ended(fatal)) => Err(self.control.break_off(fatal)),
             other => other,
         }
-    }
-
-    #[cold]
-    fn why_not(&self) -> SealError {
-        match (self.fatal, self.sending) {
-            (Some(fatal), _) => fatal.into(),
-            (None, Sending::Open) => SealError::ControlFirst,
-            (None, Sending::Ending(_) | Sending::Ended) => SealError::Closed,
-        }
-    }
-
-    /// What cannot be sealed cannot be told either.
-    #[cold]
-    fn break_off(&mut self, fatal: Fatal) -> SealError {
-        self.answer_due = false;
-        self.sending = Sending::Ended;
-        self.fatal.get_or_insert(fatal);
-        fatal.into()
     }
 
     /// Whether there are control records to send: the answer to a key update, new keys of this side, an alert. Data waits for
@@ -265,11 +175,7 @@ impl Records {
     #[inline]
     #[must_use]
     pub fn has_control(&self) -> bool {
-        match self.sending {
-            Sending::Open => self.answer_due || self.sealer.due(),
-            Sending::Ending(_) => true,
-            Sending::Ended => false,
-        }
+        self.control.has_to_say(self.sealer.due())
     }
 
     /// Seals the next control record into `record`, which needs room for [`MAX_CONTROL`] bytes, and says how long it is;
@@ -278,39 +184,26 @@ impl Records {
     /// # Errors
     /// [`SealError::Length`]: the room is less. [`SealError::Ended`]: it cannot be sealed, nor can anything else.
     pub fn seal_control(&mut self, record: &mut [u8]) -> Result<Option<usize>, SealError> {
-        if !self.has_control() {
-            return Ok(None);
-        }
+        let Some(say) = self.control.next(self.sealer.due()) else { return Ok(None) };
         if record.len() < MAX_CONTROL {
             return Err(SealError::Length);
         }
-        // An answer that is owed goes out before a close_notify; after an error there is none.
-        let update = self.answer_due || self.sending == Sending::Open;
-        let sealed = if update { self.seal_key_update(record) } else { self.seal_alert(record) };
-        match sealed {
+        match self.seal_said(record, say) {
             Ok(len) => Ok(Some(len)),
-            Err(SealError::Ended(fatal)) => Err(self.break_off(fatal)),
+            Err(SealError::Ended(fatal)) => Err(self.control.break_off(fatal)),
             Err(other) => Err(other),
         }
     }
 
-    fn seal_key_update(&mut self, record: &mut [u8]) -> Result<usize, SealError> {
-        let message = KeyUpdate::NotRequested.encode();
-        record[HEADER..][..message.len()].copy_from_slice(&message);
-        let len = self.sealer.seal(record, message.len(), ContentType::Handshake)?;
-        self.sealer.update().map_err(Fatal::from)?;
-        self.answer_due = false;
-        Ok(len)
-    }
-
-    fn seal_alert(&mut self, record: &mut [u8]) -> Result<usize, SealError> {
-        const WARNING: u8 = 1;
-        const FATAL: u8 = 2;
-        let Sending::Ending(alert) = self.sending else { return Err(SealError::Closed) };
-        let level = if alert == Alert::CloseNotify { WARNING } else { FATAL };
-        record[HEADER..][..2].copy_from_slice(&[level, u8::from(alert)]);
-        self.sending = Sending::Ended;
-        self.sealer.seal(record, 2, ContentType::Alert)
+    fn seal_said(&mut self, record: &mut [u8], say: Say) -> Result<usize, SealError> {
+        let (kind, content, len) = say.content();
+        record[HEADER..][..len].copy_from_slice(&content[..len]);
+        let sealed = self.sealer.seal(record, len, kind)?;
+        if say == Say::KeyUpdate {
+            self.sealer.update().map_err(Fatal::from)?;
+        }
+        self.control.said(say);
+        Ok(sealed)
     }
 
     /// Appends every control record that is to be sent to `out` and says whether there was one.
@@ -328,15 +221,31 @@ impl Records {
 
     /// Closes the sending direction: a close_notify is to be sent, and nothing after it. The receiving direction goes on.
     pub fn close(&mut self) {
-        if self.sending == Sending::Open {
-            self.sending = Sending::Ending(Alert::CloseNotify);
-        }
+        self.control.close();
     }
 
     /// Whether nothing can be sent any more, now that the last alert was sealed or cannot be.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.sending == Sending::Ended
+        self.control.has_ended()
+    }
+
+    // ---- giving up
+
+    /// The keys of the sending and of the receiving direction for the kernel. It goes on where this stands, so nothing more may be
+    /// sealed or opened here once it has them: [`into_kernel`](Self::into_kernel).
+    ///
+    /// # Errors
+    /// The crypto library failed; it has no reason to.
+    pub fn crypto_infos(&self) -> Result<(CryptoInfo, CryptoInfo), KeyError> {
+        Ok((self.sealer.crypto_info()?, self.opener.crypto_info()?))
+    }
+
+    /// What is left when the kernel has the keys. `rekeys`: whether it can change them.
+    #[must_use]
+    pub fn into_kernel(self, rekeys: bool) -> KernelRecords {
+        let (sending, update_after) = self.sealer.into_secret();
+        KernelRecords::new(self.control, sending, self.opener.into_secret(), update_after, rekeys)
     }
 
     #[cfg(test)]

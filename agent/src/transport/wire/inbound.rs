@@ -21,6 +21,12 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
+    /// What came before the connection was ours: plaintext of records that were read too early.
+    pub(super) fn preload_plain(&mut self, bytes: &[u8]) {
+        self.preload(bytes);
+        (self.plain, self.start) = (0..bytes.len(), bytes.len());
+    }
+
     /// What came before the connection was ours: ciphertext that was read too early.
     pub(super) fn preload(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
@@ -79,13 +85,18 @@ impl Inbound {
     /// `len` bytes of ciphertext were read into the `room` that there was.
     pub(super) fn received(&mut self, len: usize, room: usize) {
         self.end += len;
-        self.bulk = len == room || (self.bulk && len > room / 4);
+        self.note(len, room);
     }
 
-    /// `len` bytes of plaintext were read.
-    pub(super) fn received_plain(&mut self, len: usize) {
+    /// `len` bytes of plaintext were read into the `room` that there was.
+    pub(super) fn received_plain(&mut self, len: usize, room: usize) {
         self.plain = 0..len;
         (self.start, self.end) = (len, len);
+        self.note(len, room);
+    }
+
+    fn note(&mut self, len: usize, room: usize) {
+        self.bulk = len == room || (self.bulk && len > room / 4);
     }
 
     /// Lets the buffer go if nothing is in it.

@@ -1,10 +1,13 @@
 //! A TCP connection after its TLS handshake, with the bytes that are in flight on it.
 //!
 //! The plaintext is read and written where the records are: nothing is copied between the socket and the application. Records
-//! are sealed and opened by the [record layer](super::record) of this agent, or, as the reference, by rustls.
+//! are sealed and opened by the [record layer](super::record) of this agent, by the [kernel](super::ktls), or, as the reference, by
+//! rustls.
 
 mod buffer;
 mod inbound;
+mod kernel;
+mod lost;
 mod outbound;
 mod slow;
 
@@ -18,9 +21,12 @@ use tokio_rustls::TlsStream;
 
 pub(crate) use self::buffer::let_go;
 use self::inbound::Inbound;
+use self::kernel::Kernel;
+pub use self::lost::Lost;
 use self::outbound::{MOST_SLOTS, Outbound};
 use super::frame::HEADER;
-use super::record::{self, Fatal, Received, Records, SealError};
+use super::ktls::KernelSocket;
+use super::record::{self, KernelRecords, Received, Records};
 use super::socket::Socket;
 use crate::vectored;
 
@@ -28,7 +34,6 @@ use crate::vectored;
 const CONTENT: usize = record::MAX_CONTENT;
 /// A full record of this agent's.
 const RECORD: usize = record::HEADER + CONTENT + record::TRAILER;
-/// What a read brings at most while rustls makes the records: one of them.
 /// How many records are read or written at once where the kernel paces them: more of them would wait in its queue.
 const PACED: usize = 2;
 /// The same where it does not.
@@ -54,6 +59,8 @@ impl Layout {
 enum Tls {
     /// This agent.
     Records(Socket, Box<Records>),
+    /// The kernel.
+    Kernel(Box<Kernel>),
     /// rustls.
     Rustls(Box<TlsStream<Socket>>),
 }
@@ -62,7 +69,7 @@ impl Tls {
     fn layout(&self) -> Layout {
         match self {
             Self::Records(..) => Layout { before: record::HEADER, after: record::TRAILER },
-            Self::Rustls(_) => Layout { before: 0, after: 0 },
+            Self::Kernel(_) | Self::Rustls(_) => Layout { before: 0, after: 0 },
         }
     }
 
@@ -72,45 +79,8 @@ impl Tls {
                 records.seal(record, content)?;
                 Ok(())
             }
-            Self::Rustls(_) => Ok(()),
+            Self::Kernel(_) | Self::Rustls(_) => Ok(()),
         }
-    }
-}
-
-/// The connection is of no further use.
-#[derive(Debug, thiserror::Error)]
-pub enum Lost {
-    /// The peer has ended it in order (close_notify).
-    #[error("the peer closed the lane")]
-    Closed,
-    /// It has ended without close_notify.
-    #[error("the peer closed the lane without close_notify")]
-    Truncated,
-    /// The network or the kernel.
-    #[error("{}", io_text(.0))]
-    Io(#[from] io::Error),
-    /// The record layer has ended it: the peer broke a rule of TLS and was told so, or has said by an alert that we did.
-    #[error("TLS: {0}")]
-    Tls(#[from] Fatal),
-    /// Anything else.
-    #[error("{0}")]
-    Broken(String),
-}
-
-impl From<SealError> for Lost {
-    fn from(error: SealError) -> Self {
-        match error {
-            SealError::Ended(fatal) => fatal.into(),
-            other => Self::Broken(other.to_string()),
-        }
-    }
-}
-
-fn io_text(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the lane was reset".to_owned(),
-        io::ErrorKind::TimedOut => "the peer no longer answers".to_owned(),
-        _ => error.to_string(),
     }
 }
 
@@ -132,6 +102,17 @@ impl Wire {
         wire
     }
 
+    /// A connection whose records the kernel makes.
+    pub fn of_kernel(socket: KernelSocket, records: KernelRecords) -> Self {
+        Self::with(Tls::Kernel(Box::new(Kernel::new(socket, records))))
+    }
+
+    /// With the plaintext of records that came right behind the handshake and were opened already.
+    pub fn preloaded(mut self, plain: &[u8]) -> Self {
+        self.inbound.preload_plain(plain);
+        self
+    }
+
     /// A connection whose records rustls makes.
     pub fn of_rustls(stream: TlsStream<Socket>) -> Self {
         Self::with(Tls::Rustls(Box::new(stream)))
@@ -145,6 +126,7 @@ impl Wire {
     pub fn socket(&self) -> &Socket {
         match &self.tls {
             Tls::Records(socket, _) => socket,
+            Tls::Kernel(kernel) => kernel.socket(),
             Tls::Rustls(stream) => stream.get_ref().0,
         }
     }
@@ -218,6 +200,24 @@ impl Wire {
                         }
                     }
                 }
+                Tls::Kernel(kernel) => {
+                    let room = self.inbound.room(self.batch * CONTENT);
+                    // Whole records, so that the kernel need not keep the rest of one.
+                    let whole = room.len() / CONTENT * CONTENT;
+                    match kernel.poll_read(cx, &mut room[..whole]) {
+                        Poll::Ready(Ok(Some(read))) => self.inbound.received_plain(read, whole),
+                        Poll::Ready(Ok(None)) => {}
+                        Poll::Ready(Err(lost @ Lost::Tls(_))) => {
+                            self.say_alert();
+                            return Poll::Ready(Err(lost));
+                        }
+                        Poll::Ready(Err(lost)) => return Poll::Ready(Err(lost)),
+                        Poll::Pending => {
+                            self.inbound.release();
+                            return Poll::Pending;
+                        }
+                    }
+                }
                 Tls::Rustls(stream) => {
                     let mut buffer = ReadBuf::new(self.inbound.room(PLAIN));
                     match Pin::new(stream).poll_read(cx, &mut buffer) {
@@ -226,7 +226,7 @@ impl Wire {
                             if read == 0 {
                                 return Poll::Ready(Err(Lost::Closed));
                             }
-                            self.inbound.received_plain(read);
+                            self.inbound.received_plain(read, usize::MAX);
                         }
                         Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                             return Poll::Ready(Err(Lost::Truncated));
@@ -245,6 +245,11 @@ impl Wire {
     /// The kernel does not pace what is written: it takes more at once.
     pub fn unpaced(&mut self) {
         self.batch = UNPACED;
+    }
+
+    /// Whether its keys have been used for as much as they should be, and cannot be changed: it should carry nothing new.
+    pub fn is_worn(&self) -> bool {
+        matches!(&self.tls, Tls::Kernel(kernel) if kernel.is_worn())
     }
 
     /// Whether everything that was queued has been written.
@@ -303,15 +308,19 @@ impl Wire {
     pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         loop {
             self.seal()?;
+            if let Tls::Kernel(kernel) = &mut self.tls {
+                ready!(kernel.poll_control(cx))?;
+            }
             if self.outbound.is_empty() {
                 break;
             }
             let sealed = self.outbound.sealed();
             let written = match &mut self.tls {
-                Tls::Records(socket, _) => ready!(vectored::poll_write(socket.tcp(), cx, &[IoSlice::new(sealed)])),
-                Tls::Rustls(stream) => ready!(Pin::new(stream).poll_write(cx, sealed)),
+                Tls::Records(socket, _) => ready!(vectored::poll_write(socket.tcp(), cx, &[IoSlice::new(sealed)]))?,
+                Tls::Kernel(kernel) => ready!(kernel.poll_write(cx, sealed))?,
+                Tls::Rustls(stream) => ready!(Pin::new(stream).poll_write(cx, sealed))?,
             };
-            self.outbound.written(written?);
+            self.outbound.written(written);
         }
         if let Tls::Rustls(stream) = &mut self.tls {
             ready!(Pin::new(stream).poll_flush(cx))?;
@@ -322,12 +331,15 @@ impl Wire {
     /// Ends this side's direction in order: close_notify, then the end of the TCP connection.
     pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         ready!(self.poll_write(cx))?;
-        if let Tls::Records(_, records) = &mut self.tls {
-            records.close();
+        match &mut self.tls {
+            Tls::Records(_, records) => records.close(),
+            Tls::Kernel(kernel) => kernel.close(),
+            Tls::Rustls(_) => {}
         }
         ready!(self.poll_write(cx))?;
         match &mut self.tls {
             Tls::Records(socket, _) => ready!(Pin::new(socket).poll_shutdown(cx))?,
+            Tls::Kernel(kernel) => ready!(Pin::new(&mut kernel.socket().clone()).poll_shutdown(cx))?,
             Tls::Rustls(stream) => ready!(Pin::new(stream).poll_shutdown(cx))?,
         }
         Poll::Ready(Ok(()))
@@ -336,6 +348,7 @@ impl Wire {
     fn has_control(&self) -> bool {
         match &self.tls {
             Tls::Records(_, records) => records.has_control(),
+            Tls::Kernel(kernel) => kernel.has_control(),
             Tls::Rustls(_) => false,
         }
     }

@@ -1,5 +1,7 @@
 //! Two ends over a real connection: every byte arrives in order, whatever the sizes and however often the keys change.
 
+mod kernel;
+
 use std::future::poll_fn;
 use std::io::Read as _;
 use std::task::Poll;
@@ -9,19 +11,34 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::transport::frame::{Item, Kind, Parser, header};
-use crate::transport::record::{Limits, Secret, Side, Suite};
+use crate::transport::record::{Fatal, Limits, Secret, Side, Suite};
 
 /// Two ends whose sending keys change after so many records.
 async fn pair(suite: Suite, update_after: u64) -> [Wire; 2] {
+    pair_of(suite, update_after, [false; 2], |_, _| unreachable!("no end is another's")).await
+}
+
+/// Two ends, some of which are `other`.
+async fn pair_of(
+    suite: Suite,
+    update_after: u64,
+    others: [bool; 2],
+    other: impl Fn(Socket, Records) -> Wire,
+) -> [Wire; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     let length = if matches!(suite, Suite::Aes256Gcm) { 48 } else { 32 };
-    let wire = |tcp, side| {
+    let wire = |tcp, side, is_other: bool| {
         let secret = |byte| Secret::new(suite, &vec![byte; length]).unwrap();
         let limits = Limits { update_after, ..Limits::default() };
-        Wire::new(Socket::new(tcp), Records::new(suite, side, secret(1), secret(2), limits).unwrap(), &[])
+        let (socket, records) = (Socket::new(tcp), Records::new(suite, side, secret(1), secret(2), limits).unwrap());
+        if is_other { other(socket, records) } else { Wire::new(socket, records, &[]) }
     };
-    [wire(near.unwrap(), Side::Client), wire(far.unwrap().0, Side::Server)]
+    [wire(near.unwrap(), Side::Client, others[0]), wire(far.unwrap().0, Side::Server, others[1])]
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn content(len: usize, seed: u8) -> Vec<u8> {
@@ -73,9 +90,12 @@ async fn exchange(wire: &mut Wire, out: &[u8], sizes: &[usize], wanted: usize) -
 }
 
 fn run(suite: Suite, update_after: u64, lengths: [usize; 2], sizes: &[usize]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let [mut a, mut b] = pair(suite, update_after).await;
+    run_over(pair(suite, update_after), lengths, sizes);
+}
+
+fn run_over(pair: impl Future<Output = [Wire; 2]>, lengths: [usize; 2], sizes: &[usize]) {
+    runtime().block_on(async {
+        let [mut a, mut b] = pair.await;
         let (x, y) = (content(lengths[0], 1), content(lengths[1], 2));
         let both = async { tokio::join!(exchange(&mut a, &x, sizes, y.len()), exchange(&mut b, &y, sizes, x.len())) };
         let (at_a, at_b) = tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
@@ -102,8 +122,7 @@ fn megabytes_cross_both_ways_while_keys_change_all_the_time() {
 
 #[test]
 fn an_end_without_close_notify_is_a_truncation() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let [a, mut b] = pair(Suite::Aes128Gcm, 1 << 23).await;
         drop(a);
         assert!(matches!(poll_fn(|cx| b.poll_plain(cx)).await, Err(Lost::Truncated)));
@@ -113,8 +132,7 @@ fn an_end_without_close_notify_is_a_truncation() {
 #[test]
 fn a_forged_record_ends_the_connection_and_the_peer_is_told() {
     use tokio::io::AsyncWriteExt as _;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let [mut a, mut b] = pair(Suite::Aes128Gcm, 1 << 23).await;
         // What is begun and not sealed is not said any more.
         b.push(&[header(Kind::Ping, 3).as_slice(), b"abc"].concat()).unwrap();

@@ -9,8 +9,8 @@ use super::*;
 use crate::identity::{ALPN_LANE, TlsContext, tests::contexts};
 use crate::transport::frame::{Kind, header};
 use crate::transport::message::tests::{hello_of, open_request};
+use crate::transport::sealing::Sealing;
 use crate::transport::secure;
-use crate::vocabulary::RecordLayer;
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -33,16 +33,9 @@ impl Net {
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         let deadline = tokio::time::Instant::now() + BOUND;
-        let near = secure::dial(
-            &self.alpha,
-            &self.peer,
-            ALPN_LANE,
-            tcp,
-            hello_of(Incarnation(1)),
-            RecordLayer::Adit,
-            deadline,
-        );
-        let far = secure::accept(&self.beta, &[ALPN_LANE], accepted, hello_of(run), RecordLayer::Adit, deadline);
+        let near =
+            secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello_of(Incarnation(1)), Sealing::Adit, deadline);
+        let far = secure::accept(&self.beta, &[ALPN_LANE], accepted, hello_of(run), Sealing::Adit, deadline);
         let (near, far) = tokio::join!(near, far);
         (Box::new(Link::new(near.unwrap(), End::Opener).0), Link::new(far.unwrap(), End::Responder).0)
     }

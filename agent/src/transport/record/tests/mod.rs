@@ -2,6 +2,7 @@
 
 mod alerts;
 mod flips;
+mod kernel;
 mod malformed;
 mod model;
 pub(crate) mod nonces;
