@@ -141,7 +141,7 @@ fn burst() -> Result<()> {
         |count, length: u64| many::echoes(&mesh.place("beta"), mesh.listener("app", "beta"), count, length << 10);
     // What the first few connections leave is no burst's.
     burst(10, 4096)?;
-    let before = [calm(&alpha)?.resident, calm(&beta)?.resident];
+    let before = [calm(&alpha)?.usage.resident, calm(&beta)?.usage.resident];
     for number in 1..=2 {
         burst(1_000, 64)?;
         let at_its_end = [alpha.usage()?.resident, beta.usage()?.resident];
