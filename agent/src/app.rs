@@ -23,12 +23,13 @@ use crate::host::{Host, Phase};
 use crate::peers::accept;
 use crate::peers::registry::Peers;
 use crate::reason::Reason;
+use crate::reconcile::documents::MESH_FILE;
+use crate::reconcile::{Reloader, Start, limits_of};
 use crate::services::egress::Egress;
-use crate::services::ingress;
-use crate::transport::caps::{self, Caps};
+use crate::transport::caps::Caps;
+use crate::transport::listen::listen;
 
 pub use backend::View;
-pub use bind::{Bound, Listener};
 pub use start::{Plan, StartError, plan};
 
 /// How long connections that were cut may take to say so.
@@ -40,31 +41,25 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<(), StartError> {
-    let Plan { file, snapshot, clock, warnings, source } = plan;
+    let Plan { file, snapshot, clock, warnings, seen, read_at } = plan;
     let _lock = lock::take(dir)?;
     // Before anything listens: a signal from here on drains instead of killing.
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
 
-    let host = Host::new(snapshot, file.limits, file.record_layer, file.congestion, clock, start::incarnation());
-    let ports = bind::own_ports(&host, file.listen.as_deref()).await?;
+    let host = Host::new(snapshot, clock, start::incarnation());
+    let ports = bind::own_ports(&host, file.listen.as_deref())?;
     let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {
-        Some(address) => Some(bind::tcp(address).await.map_err(|source| StartError::Bind {
-            what: "metrics".to_owned(),
-            address,
-            source,
-        })?),
+        Some(address) => {
+            Some(listen(address).map_err(|source| StartError::Bind { what: "metrics".to_owned(), address, source })?)
+        }
         None => None,
     };
-    let bound = bind::services(&host).await;
 
     let peers = Peers::start(host.clone(), Arc::new(Egress(host.clone())));
-    let limits = caps::Limits {
-        total: host.limits.handshakes_in_flight,
-        per_source: host.limits.handshakes_in_flight_per_source,
-    };
+    let limits = limits_of(&host.limits());
     // Each for itself, so that a flood of the one leaves the other way open.
     let (tcp_caps, quic_caps) = (Caps::new(limits), Caps::new(limits));
     let mut tasks = JoinSet::new();
@@ -74,13 +69,14 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     for endpoint in ports.quic {
         tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, quic_caps.clone()));
     }
-    let (on_disk, reading) = on_disk::reader(source.path.clone());
+    let (on_disk, reading) = on_disk::reader(dir.join(MESH_FILE));
     tasks.spawn(reading);
-    let view = Arc::new(View::new(host.clone(), peers.clone(), (source, on_disk), warnings, bound.describe()));
-    let mut services = JoinSet::new();
-    for (service, listener) in bound.into_listeners() {
-        services.spawn(ingress::listen(host.clone(), peers.clone(), service, listener));
-    }
+    let caps = vec![tcp_caps, quic_caps];
+    let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, caps };
+    let (reloader, reload) = Reloader::start(start, host.clone(), peers.clone()).await;
+    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk));
+    let mut reloading = JoinSet::new();
+    reloading.spawn(reloader.run(hangup));
     let stopped = {
         let host = host.clone();
         move || {
@@ -101,7 +97,6 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version reads its files at start only; restart it to apply changes"),
             Some(done) = tasks.join_next() => {
                 if let Err(error) = done
                     && error.is_panic()
@@ -110,9 +105,13 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
                     break;
                 }
             }
+            Some(Err(error)) = reloading.join_next() => {
+                tracing::error!(%error, "a part of the agent has failed; the agent stops so that it can be restarted");
+                break;
+            }
         }
     }
-    drain(&host, &peers, services, &mut terminate, &mut interrupt).await;
+    drain(&host, &peers, reloading, &mut terminate, &mut interrupt).await;
     Ok(())
 }
 
@@ -120,18 +119,23 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
 async fn drain(
     host: &Arc<Host>,
     peers: &Arc<Peers>,
-    mut services: JoinSet<()>,
+    mut reloading: JoinSet<JoinSet<()>>,
     terminate: &mut tokio::signal::unix::Signal,
     interrupt: &mut tokio::signal::unix::Signal,
 ) {
-    let bound = host.limits.drain;
+    let bound = host.limits().drain;
     let open = host.table.len();
     tracing::info!(connections = open, seconds = bound.as_secs_f64(), "draining");
     sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
     host.phase.send_replace(Phase::Draining);
     let deadline = Instant::now() + bound;
     let finished = async {
-        tokio::join!(peers.drain(bound + LAST_WORDS), async { while services.join_next().await.is_some() {} });
+        let listeners = async {
+            while let Some(Ok(mut services)) = reloading.join_next().await {
+                while services.join_next().await.is_some() {}
+            }
+        };
+        tokio::join!(peers.drain(bound + LAST_WORDS), listeners);
     };
     tokio::pin!(finished);
     tokio::select! {

@@ -5,7 +5,7 @@ use std::future::Future;
 use mesh_config::{NodeName, ServiceName};
 use tokio::sync::mpsc;
 
-use super::view::{Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Status};
+use super::view::{Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Reload, Status};
 
 /// The live agent as the admin API asks it.
 ///
@@ -34,6 +34,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Measures the link to `node`.
     fn bench(&self, node: NodeName, options: BenchOptions) -> impl Future<Output = Result<Bench, Failure>> + Send;
+
+    /// Reads the directory again and applies what changed; with `dry_run` only says what would be done.
+    fn reload(&self, dry_run: bool) -> impl Future<Output = Result<Reload, Failure>> + Send;
 
     /// All metrics in the OpenMetrics text format.
     fn metrics(&self) -> String;

@@ -11,14 +11,10 @@ use time::OffsetDateTime;
 use crate::admin::socket::BindError;
 use crate::agent_file::AgentFile;
 use crate::clock::Clock;
-use crate::identity::{CERTIFICATE_FILE, Identity, LoadError, LoadWarning, Trust};
-use crate::snapshot::{Epochs, Snapshot};
+use crate::identity::{Identity, LoadError, Trust};
+use crate::reconcile::documents::{AGENT_FILE, Fingerprints, MESH_FILE, refused_by_peers, told, told_of_load};
+use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::transport::message::Incarnation;
-
-/// The mesh file in the directory.
-pub(super) const MESH_FILE: &str = "mesh.toml";
-/// The agent file in the directory.
-pub(super) const AGENT_FILE: &str = "agent.toml";
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,17 +90,10 @@ pub struct Plan {
     pub clock: Clock,
     /// What an operator should know although the agent starts.
     pub warnings: Vec<String>,
-    /// Where the mesh document came from.
-    pub source: Source,
-}
-
-/// A mesh document's origin.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    /// When it was applied.
-    pub applied_at: OffsetDateTime,
+    /// What the files were before they were read.
+    pub seen: Fingerprints,
+    /// When they were read.
+    pub read_at: OffsetDateTime,
 }
 
 /// Reads everything in `dir`.
@@ -117,6 +106,8 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     }
     let clock = Clock::from_environment().map_err(StartError::Clock)?;
     let now = clock.now();
+    // Before they are read: what changes meanwhile is found to be other.
+    let seen = Fingerprints::of(dir);
     let (agent_path, mesh_path) = (dir.join(AGENT_FILE), dir.join(MESH_FILE));
     let (file, mesh) = match (AgentFile::load(&agent_path), mesh_config::load(&mesh_path)) {
         (Ok(file), Ok(mesh)) => (file, mesh),
@@ -126,8 +117,7 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
         }
     };
     let (file, agent_problems) = file;
-    let mut warnings: Vec<_> =
-        agent_problems.iter().chain(&mesh.warnings).map(|p| format!("{}:{}: {}", p.file, p.line, p.message)).collect();
+    let mut warnings: Vec<_> = agent_problems.iter().chain(&mesh.warnings).map(told).collect();
     warnings.extend(file.congestion.missing());
     let mesh = mesh.mesh;
     if mesh.node(file.node.as_str()).is_none() {
@@ -140,21 +130,12 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     }
     let (trust, trust_warnings) = Trust::load(dir, now)?;
     let (identity, identity_warnings) = Identity::load(dir, &file.node, mesh.name(), now)?;
-    let told = |w: &LoadWarning| format!("{w}: {}", w.hint());
-    warnings.extend(trust_warnings.iter().map(told));
-    warnings.extend(identity_warnings.iter().map(told));
-    // While roots are exchanged this may be so for a time, and the peers may know the new one already: no reason to stay away.
-    if let Err(rejection) = identity.check_against(&trust, now)
-        && identity.valid_at(now).is_ok()
-    {
-        let path = dir.join(CERTIFICATE_FILE);
-        warnings.push(format!(
-            "{}: peers with this host's trust.pem would refuse this certificate: {rejection}",
-            path.display()
-        ));
-    }
-    let snapshot = Snapshot::new(Arc::new(mesh), Arc::new(identity), Arc::new(trust), clock, Epochs::FIRST);
-    Ok(Plan { file, snapshot, clock, warnings, source: Source { path: mesh_path, applied_at: now } })
+    warnings.extend(trust_warnings.iter().map(told_of_load));
+    warnings.extend(identity_warnings.iter().map(told_of_load));
+    warnings.extend(refused_by_peers(dir, &identity, &trust, now));
+    let (mesh, identity, trust) = (Arc::new(mesh), Arc::new(identity), Arc::new(trust));
+    let snapshot = Snapshot::new(mesh, identity, trust, clock, Epochs::FIRST, Settings::from(&file));
+    Ok(Plan { file, snapshot, clock, warnings, seen, read_at: now })
 }
 
 /// A number for this run of the agent.

@@ -75,18 +75,18 @@ async fn greet(
     address: SocketAddr,
     (slot, evicted): (Slot, oneshot::Receiver<()>),
 ) {
-    tune(&tcp, host.limits.keepalive);
+    tune(&tcp, host.limits().keepalive);
     let snapshot = host.snapshot.load_full();
-    let deadline = Instant::now() + host.limits.handshake;
+    let deadline = Instant::now() + host.limits().handshake;
     let mine = host.hello(LaneRole::Opener);
     let result = tokio::select! {
-        result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, host.record_layer, deadline) => result,
+        result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, snapshot.settings.record_layer, deadline) => result,
         Ok(()) = evicted => return evict(host, address),
     };
     drop(slot);
     let secure = match result {
         Ok(mut secure) => {
-            secure.choose_congestion(&host.congestion);
+            secure.choose_congestion(&snapshot.settings.congestion);
             secure
         }
         Err(Refused::Identity(rejection)) => {
@@ -157,7 +157,7 @@ pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: 
 async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot, evicted: oneshot::Receiver<()>) {
     let address = incoming.remote_address();
     let started = Instant::now();
-    let deadline = started + host.limits.handshake;
+    let deadline = started + host.limits().handshake;
     let snapshot = host.snapshot.load_full();
     let failed = |name: &'static str, failure: Failure| {
         host.metrics.handshake_failed(Direction::In, "quic", name);
@@ -187,7 +187,8 @@ async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot, 
         } else {
             let share = peer.quic_share.clone();
             let (link, hello) = QuicLink::handshake(proven.connection, mine, false, &host.clock, share).await?;
-            Ok(Command::Quic { link, incarnation: hello.incarnation, proven: proven.peer })
+            let epoch = LaneEpoch::from(snapshot.epochs);
+            Ok(Command::Quic { link, incarnation: hello.incarnation, proven: proven.peer, epoch })
         }
     };
     let command = match timeout_at(deadline, greeting).await {

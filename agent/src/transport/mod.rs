@@ -40,6 +40,7 @@ pub mod frame;
 pub mod handshake;
 pub mod hello;
 pub mod lane;
+pub mod listen;
 pub mod message;
 pub mod quic;
 mod race;
