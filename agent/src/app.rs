@@ -1,7 +1,6 @@
 //! The agent as a whole: wires the rooms, starts, drains, stops.
 
 mod backend;
-mod bind;
 mod explain;
 mod lock;
 mod measure;
@@ -20,13 +19,11 @@ use crate::admin::scrape::serve_metrics;
 use crate::admin::server::{self, Limits as AdminLimits};
 use crate::admin::socket::{self, AdminSocket};
 use crate::host::{Host, Phase};
-use crate::peers::accept;
 use crate::peers::registry::Peers;
 use crate::reason::Reason;
 use crate::reconcile::documents::MESH_FILE;
-use crate::reconcile::{Reloader, Start, limits_of};
+use crate::reconcile::{Ports, Reloader, Start};
 use crate::services::egress::Egress;
-use crate::transport::caps::Caps;
 use crate::transport::listen::listen;
 
 pub use backend::View;
@@ -49,7 +46,6 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
 
     let host = Host::new(snapshot, clock, start::incarnation());
-    let ports = bind::own_ports(&host, file.listen.as_deref())?;
     let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {
         Some(address) => {
@@ -59,20 +55,11 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     };
 
     let peers = Peers::start(host.clone(), Arc::new(Egress(host.clone())));
-    let limits = limits_of(&host.limits());
-    // Each for itself, so that a flood of the one leaves the other way open.
-    let (tcp_caps, quic_caps) = (Caps::new(limits), Caps::new(limits));
+    let ports = Ports::start(host.clone(), peers.clone(), file.listen.as_deref())?;
     let mut tasks = JoinSet::new();
-    for port in ports.tcp {
-        tasks.spawn(accept::tcp(host.clone(), peers.clone(), port, tcp_caps.clone()));
-    }
-    for endpoint in ports.quic {
-        tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, quic_caps.clone()));
-    }
     let (on_disk, reading) = on_disk::reader(dir.join(MESH_FILE));
     tasks.spawn(reading);
-    let caps = vec![tcp_caps, quic_caps];
-    let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, caps };
+    let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, ports };
     let (reloader, reload) = Reloader::start(start, host.clone(), peers.clone()).await;
     let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk));
     let mut reloading = JoinSet::new();
@@ -119,7 +106,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
 async fn drain(
     host: &Arc<Host>,
     peers: &Arc<Peers>,
-    mut reloading: JoinSet<JoinSet<()>>,
+    mut reloading: JoinSet<(JoinSet<()>, Ports)>,
     terminate: &mut tokio::signal::unix::Signal,
     interrupt: &mut tokio::signal::unix::Signal,
 ) {
@@ -131,17 +118,19 @@ async fn drain(
     let deadline = Instant::now() + bound;
     let finished = async {
         let listeners = async {
-            while let Some(Ok(mut services)) = reloading.join_next().await {
-                while services.join_next().await.is_some() {}
-            }
+            let Some(Ok((mut services, ports))) = reloading.join_next().await else { return None };
+            while services.join_next().await.is_some() {}
+            Some(ports)
         };
-        tokio::join!(peers.drain(bound + LAST_WORDS), listeners);
+        // The ports are there until the last stream has ended: QUIC runs over them.
+        tokio::join!(peers.drain(bound + LAST_WORDS), listeners).1
     };
     tokio::pin!(finished);
     tokio::select! {
-        () = &mut finished => {
+        ports = &mut finished => {
             tracing::info!("drained");
-            return host.phase.send_modify(|phase| *phase = Phase::Cut);
+            host.phase.send_modify(|phase| *phase = Phase::Cut);
+            return drop(ports);
         }
         () = tokio::time::sleep_until(deadline) => {}
         _ = terminate.recv() => {}

@@ -14,11 +14,13 @@ mod answer;
 pub mod documents;
 mod listeners;
 pub mod plan;
+mod ports;
 mod reload;
 mod reloader;
 mod settle;
 mod state;
 mod watch;
 
-pub use reloader::{Handle, Reloader, Start, limits_of};
+pub use ports::{PortError, Ports};
+pub use reloader::{Handle, Reloader, Start};
 pub use state::State;

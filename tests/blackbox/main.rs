@@ -19,6 +19,8 @@ mod operate;
 mod paths;
 mod quic;
 mod refusals;
+mod reload;
+mod replaced;
 mod restart;
 mod stalls;
 mod strangers;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         limits::tests(),
         crowds::tests(),
         operate::tests(),
+        reload::tests(),
+        replaced::tests(),
         directories::tests(),
         editing::tests(),
         audit::tests(),

@@ -144,8 +144,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`status`](Self::status); also why what lies in the directory is not applied.
-    pub async fn reload(&self, dry_run: bool) -> Result<Reload, ClientError> {
-        let call = self.call(Method::POST, "/v1/reload", Some(body(&ReloadRequest { dry_run })?));
+    pub async fn reload(&self, request: &ReloadRequest) -> Result<Reload, ClientError> {
+        let call = self.call(Method::POST, "/v1/reload", Some(body(request)?));
         let reply = tokio::time::timeout(ANSWER_TIME, call).await;
         parse(reply.unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))?).await
     }

@@ -110,12 +110,12 @@ impl Backend for FakeAgent {
         })
     }
 
-    async fn reload(&self, dry_run: bool) -> Result<Reload, Failure> {
+    async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
         if self.status.config.error.is_some() {
             let text = "mesh.toml:2:8: the version is lower";
             return Err(Failure::new(FailureKind::Refused, "version_refused", text).with_hint("raise it"));
         }
-        Ok(Reload { dry_run, ..reload() })
+        Ok(Reload { dry_run: request.dry_run, ..reload() })
     }
 
     async fn ping(&self, node: NodeName, count: u32, out: mpsc::Sender<Probe>) -> Result<(), Failure> {

@@ -150,8 +150,11 @@ where
             within(limit, backend.bench(node, options)).await.map(|bench| json(&bench))
         }
         "/v1/reload" => {
-            let ReloadRequest { dry_run } = read(request, times.body).await?;
-            within(times.answer, backend.reload(dry_run)).await.map(|reload| json(&reload))
+            let request: ReloadRequest = read(request, times.body).await?;
+            if request.file.as_ref().is_some_and(|file| !request.dry_run || !file.is_absolute()) {
+                return Err(usage("`file` is a whole path, and is looked at by a dry run alone".to_owned()));
+            }
+            within(times.answer, backend.reload(request)).await.map(|reload| json(&reload))
         }
         _ => Ok(with_type(metrics::CONTENT_TYPE, Full::new(backend.metrics().into()))),
     }

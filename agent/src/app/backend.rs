@@ -15,7 +15,8 @@ use crate::admin::backend::{Backend, Failure, FailureKind};
 use crate::admin::timestamp::Timestamp;
 use crate::admin::view::{
     AgentState, Bench, BenchOptions, Certificate, Config, Connection as ConnectionView, ConnectionState, Epochs,
-    Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Reload, Service as ServiceView, Status,
+    Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Reload, ReloadRequest, Service as ServiceView,
+    Status,
 };
 use crate::host::{Host, Phase};
 use crate::peers::peer::Peer;
@@ -182,8 +183,8 @@ impl Backend for View {
         measure::bench(self, &node, options).await
     }
 
-    async fn reload(&self, dry_run: bool) -> Result<Reload, Failure> {
-        self.reload.reload(dry_run).await
+    async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
+        self.reload.reload(request).await
     }
 
     fn metrics(&self) -> String {

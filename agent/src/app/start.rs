@@ -12,6 +12,7 @@ use crate::admin::socket::BindError;
 use crate::agent_file::AgentFile;
 use crate::clock::Clock;
 use crate::identity::{Identity, LoadError, Trust};
+use crate::reconcile::PortError;
 use crate::reconcile::documents::{AGENT_FILE, Fingerprints, MESH_FILE, refused_by_peers, told, told_of_load};
 use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::transport::message::Incarnation;
@@ -40,6 +41,9 @@ pub enum StartError {
         /// The agent file.
         agent_file: PathBuf,
     },
+    /// The port for peers cannot be listened on.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} for {what}: {source}")]
     Bind {

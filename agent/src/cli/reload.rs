@@ -1,17 +1,18 @@
 //! `adit reload`: has the running agent bring into force what its directory says.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use super::context::{Context, told, written};
 use super::error::CliError;
 use super::style::{Paint, Tone};
-use crate::admin::view::Reload;
+use crate::admin::view::{Reload, ReloadRequest};
 
 /// Has the running agent read its files again and apply what changed, and says what that was: listeners, links, permits,
 /// connections that were cut. The agent does so by itself soon after a file changes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  adit reload                      apply what changed, and say what that was\n  \
-                        adit reload --dry-run            say what would change, live connections included\n  \
+                        adit reload --dry-run new.toml   say what that mesh file would change, live connections included\n  \
                         adit reload --json | jq '.connections_cut[].service'\n\n\
                         Exits with 2 if a file does not check, with 4 if it checks and is refused (a version lower than\n\
                         the running one), with 1 if it is in force but a listener could not be opened, with 3 if the\n\
@@ -20,6 +21,9 @@ pub struct ReloadArgs {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: another mesh file in place of the directory's
+    #[arg(requires = "dry_run")]
+    file: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -28,7 +32,12 @@ pub struct ReloadArgs {
 /// The agent cannot be asked, or does not take what lies in its directory; exit status 1, after the whole answer, if a
 /// listener could not be opened.
 pub async fn run(args: ReloadArgs, ctx: &Context, out: &mut dyn Write) -> Result<(), CliError> {
-    let reload = ctx.client().reload(args.dry_run).await.map_err(|e| ctx.failed(e))?;
+    let file = match args.file.map(std::path::absolute).transpose() {
+        Ok(file) => file,
+        Err(error) => return Err(CliError::usage("file", format!("the file cannot be found: {error}"))),
+    };
+    let request = ReloadRequest { dry_run: args.dry_run, file };
+    let reload = ctx.client().reload(&request).await.map_err(|e| ctx.failed(e))?;
     if ctx.json {
         ctx.write_json(out, &reload)?;
     } else {

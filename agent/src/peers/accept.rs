@@ -36,8 +36,11 @@ const UNPROVEN: usize = 32;
 /// How long to wait when the process has run out of descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Accepts TCP connections of peers until the agent drains.
-pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps: Caps) {
+/// Closes a port, once its sender is dropped.
+pub type Stop = oneshot::Receiver<()>;
+
+/// Accepts TCP connections of peers until the agent drains or the port is closed.
+pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps: Caps, mut stop: Stop) {
     let mut handshakes = JoinSet::new();
     let draining = host.reached(Phase::Draining);
     tokio::pin!(draining);
@@ -64,7 +67,14 @@ pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps
             },
             Some(_) = handshakes.join_next() => {}
             () = &mut draining => return,
+            _ = &mut stop => break,
         }
+    }
+    drop(listener);
+    // Handshakes that are under way are nobody's fault.
+    tokio::select! {
+        () = async { while handshakes.join_next().await.is_some() {} } => {}
+        () = &mut draining => {}
     }
 }
 
@@ -116,8 +126,9 @@ async fn greet(
     peer.tell(command).await;
 }
 
-/// Accepts QUIC connections of peers until the agent drains.
-pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: Caps) {
+/// Accepts QUIC connections of peers until the agent drains or the port is closed. The port serves the connections that it has
+/// until they end.
+pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: Caps, mut stop: Stop) {
     let mut handshakes = JoinSet::new();
     {
         let draining = host.reached(Phase::Draining);
@@ -145,12 +156,25 @@ pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: 
                 }
                 Some(_) = handshakes.join_next() => {}
                 () = &mut draining => break,
+                _ = &mut stop => {
+                    endpoint.set_server_config(None);
+                    break;
+                }
             }
         }
     }
     // Connections live on as long as the endpoint does.
-    host.reached(Phase::Cut).await;
+    tokio::select! {
+        () = host.reached(Phase::Cut) => {}
+        () = left(&endpoint, handshakes), if *host.phase.borrow() < Phase::Draining => {}
+    }
     endpoint.close(0u32.into(), b"");
+    endpoint.wait_idle().await;
+}
+
+/// Resolves when handshakes that were under way have ended, and every connection of a port that is closed.
+async fn left(endpoint: &Endpoint, mut handshakes: JoinSet<()>) {
+    while handshakes.join_next().await.is_some() {}
     endpoint.wait_idle().await;
 }
 

@@ -37,8 +37,8 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// Reads the directory of `node` in `mesh`. Nothing if a file changes meanwhile.
-    pub(super) fn read(dir: &Path, node: &NodeName, mesh: &MeshName, now: OffsetDateTime) -> Option<Self> {
+    /// Reads the directory of `node` in `mesh`, whose mesh file is at `path`. Nothing if a file changes meanwhile.
+    pub(super) fn read(dir: &Path, path: &Path, node: &NodeName, mesh: &MeshName, now: OffsetDateTime) -> Option<Self> {
         let seen = Fingerprints::of(dir);
         let mut warnings = Vec::new();
         let agent = AgentFile::load(&dir.join(AGENT_FILE)).map(|(file, problems)| {
@@ -46,9 +46,8 @@ impl Documents {
             warnings.extend(file.congestion.missing());
             file
         });
-        let path = dir.join(MESH_FILE);
         let file = path.display().to_string();
-        let text = read_text(&path).map_err(|problem| vec![*problem]);
+        let text = read_text(path).map_err(|problem| vec![*problem]);
         let document = text.as_ref().map_err(Clone::clone).and_then(|text| Mesh::check(text, &file)).map(|checked| {
             warnings.extend(checked.warnings.iter().map(told));
             Arc::new(checked.mesh)

@@ -144,7 +144,6 @@ impl Next {
         let old = self.agent.clone();
         let keys = [
             ("node", file.node != old.node),
-            ("listen", file.listen != old.listen),
             ("admin_socket", file.admin_socket != old.admin_socket),
             ("metrics", file.metrics != old.metrics),
             ("log.format", file.log.format != old.log.format),
@@ -162,6 +161,7 @@ impl Next {
         limits.pending_connections = old.limits.pending_connections;
         let (is, was) = (&limits, &old.limits);
         let keys = [
+            ("listen", file.listen != old.listen),
             ("record_layer", file.record_layer != old.record_layer),
             ("congestion", file.congestion != old.congestion),
             ("limits.connect", is.connect != was.connect),
@@ -180,7 +180,8 @@ impl Next {
             ("limits.lanes_warm", is.lanes_warm != was.lanes_warm),
         ];
         self.applied = keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect();
-        self.agent = AgentFile { limits, record_layer: file.record_layer, congestion: file.congestion, ..old };
+        let AgentFile { listen, record_layer, congestion, .. } = file;
+        self.agent = AgentFile { listen, limits, record_layer, congestion, ..old };
         let settings = Settings::from(&self.agent);
         self.settings = (settings != running.settings).then_some(settings);
     }
@@ -191,7 +192,7 @@ impl Next {
 
     /// Whether anything comes into force.
     pub(super) fn changes(&self) -> bool {
-        self.mesh.is_some() || self.identity.is_some() || self.trust.is_some() || self.settings.is_some()
+        self.mesh.is_some() || self.identity.is_some() || self.trust.is_some() || !self.applied.is_empty()
     }
 
     /// What is in force after it.

@@ -1,6 +1,6 @@
 //! The task that applies one change after the other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::answer;
-use super::documents::{Documents, Fingerprints, config_error, files};
+use super::documents::{Documents, Fingerprints, MESH_FILE, config_error, files};
 use super::listeners::Listeners;
 use super::plan::{Cut, LiveConnection, Plan, Running, cuts};
+use super::ports::Ports;
 use super::reload::{Next, Part, Refused};
 use super::settle::Settle;
 use super::state::State;
 use super::watch::{Watch, Written};
 use crate::admin::backend::{Failure, FailureKind};
-use crate::admin::view::{Reload, ServiceState};
+use crate::admin::view::{Reload, ReloadRequest, ServiceState};
 use crate::agent_file::AgentFile;
 use crate::host::{Host, Phase};
 use crate::logging::audit;
@@ -27,7 +28,6 @@ use crate::peers::registry::Peers;
 use crate::reason::Reason;
 use crate::services::live::with_audit;
 use crate::snapshot::Snapshot;
-use crate::transport::caps::{self, Caps};
 
 /// How often the files are looked at although nothing was heard of them: watches get lost.
 const POLL: Duration = Duration::from_secs(5);
@@ -49,8 +49,8 @@ pub struct Start {
     pub applied_at: OffsetDateTime,
     /// What an operator should know although the agent starts.
     pub warnings: Vec<String>,
-    /// The bounds of handshakes.
-    pub caps: Vec<Caps>,
+    /// The agent's own ports.
+    pub ports: Ports,
 }
 
 /// Asks the [`Reloader`].
@@ -63,7 +63,7 @@ pub struct Handle {
 /// A request for a reload.
 #[derive(Debug)]
 struct Ask {
-    dry_run: bool,
+    request: ReloadRequest,
     answer: oneshot::Sender<Result<Reload, Failure>>,
 }
 
@@ -77,10 +77,10 @@ impl Handle {
     ///
     /// # Errors
     /// What does not hold, or that the agent is stopping.
-    pub async fn reload(&self, dry_run: bool) -> Result<Reload, Failure> {
+    pub async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
         let (answer, told) = oneshot::channel();
         let stopping = |_| Failure::new(FailureKind::Unavailable, "draining", "the agent is stopping");
-        self.asks.send(Ask { dry_run, answer }).await.map_err(|_| stopping(()))?;
+        self.asks.send(Ask { request, answer }).await.map_err(|_| stopping(()))?;
         told.await.map_err(|_| stopping(()))?
     }
 }
@@ -93,7 +93,7 @@ pub struct Reloader {
     listeners: Listeners,
     /// The agent file as far as it is in force.
     agent: AgentFile,
-    caps: Vec<Caps>,
+    ports: Ports,
     state: watch::Sender<State>,
     asks: mpsc::Receiver<Ask>,
     watch: Watch,
@@ -122,18 +122,19 @@ impl Reloader {
         for service in services.iter().filter(|service| service.state == ServiceState::Unsupported) {
             tell_unsupported(&service.name, service.error.as_deref());
         }
-        let Start { dir, file, seen, applied_at, warnings, caps } = start;
+        let Start { dir, file, seen, applied_at, warnings, ports } = start;
         let state = State { applied_at, refused: None, services, warnings };
         let (state, shown) = watch::channel(state);
         let (sender, asks) = mpsc::channel(ASKS);
         let watch = Watch::new(files(&dir));
         let settle = Settle::new();
-        let this = Self { dir, host, peers, listeners, agent: file, caps, state, asks, watch, settle, seen };
+        let this = Self { dir, host, peers, listeners, agent: file, ports, state, asks, watch, settle, seen };
         (this, Handle { asks: sender, state: shown })
     }
 
-    /// Runs until the agent drains; then gives the listeners, whose connections may end in their own time.
-    pub async fn run(mut self, mut hangup: Signal) -> JoinSet<()> {
+    /// Runs until the agent drains; then gives the listeners, whose connections may end in their own time, and the ports, which
+    /// end with the agent.
+    pub async fn run(mut self, mut hangup: Signal) -> (JoinSet<()>, Ports) {
         let host = self.host.clone();
         let draining = host.reached(Phase::Draining);
         tokio::pin!(draining);
@@ -141,7 +142,7 @@ impl Reloader {
             () = &mut draining => {}
             () = self.serve(&mut hangup) => {}
         }
-        self.listeners.into_tasks()
+        (self.listeners.into_tasks(), self.ports)
     }
 
     async fn serve(&mut self, hangup: &mut Signal) {
@@ -149,16 +150,17 @@ impl Reloader {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.arm().await;
         loop {
-            let (due, retry) = (self.settle.due().map(Instant::from_std), self.listeners.next_retry());
+            let due = self.settle.due().map(Instant::from_std);
+            let (retry, port_retry) = (self.listeners.next_retry(), self.ports.next_retry());
             tokio::select! {
-                Some(Ask { dry_run, answer }) = self.asks.recv() => {
-                    let told = self.reload(dry_run).await;
+                Some(Ask { request, answer }) = self.asks.recv() => {
+                    let told = self.reload(&request).await;
                     // Whoever asked may have gone.
                     answer.send(told).ok();
                 }
                 Some(()) = hangup.recv() => {
                     tracing::info!("SIGHUP: reading the files again");
-                    self.reload(false).await.ok();
+                    self.reload(&ReloadRequest::default()).await.ok();
                 }
                 seen = self.watch.seen() => {
                     let now = Instant::now().into_std();
@@ -175,7 +177,9 @@ impl Reloader {
                         self.publish_services();
                     }
                 }
+                () = at(port_retry) => self.ports.reconcile(self.agent.listen.as_deref()),
                 () = self.listeners.ended() => {}
+                () = self.ports.ended() => {}
             }
         }
     }
@@ -197,7 +201,7 @@ impl Reloader {
         }
         if settled {
             // What came of it has been told where operators look.
-            self.reload(false).await.ok();
+            self.reload(&ReloadRequest::default()).await.ok();
         } else if self.settle.due().is_none() {
             self.settle.handle_seen(super::settle::Seen::Changed, Instant::now().into_std());
             self.arm().await;
@@ -205,10 +209,11 @@ impl Reloader {
     }
 
     /// A reading of the files during which they did not change.
-    async fn read(&self) -> Option<Documents> {
+    async fn read(&self, mesh: Option<&Path>) -> Option<Documents> {
         for _ in 0..READINGS {
             let (dir, snapshot, now) = (self.dir.clone(), self.host.snapshot.load_full(), self.host.clock.now());
-            let read = move || Documents::read(&dir, snapshot.me(), snapshot.mesh.name(), now);
+            let mesh = mesh.map_or_else(|| dir.join(MESH_FILE), Path::to_owned);
+            let read = move || Documents::read(&dir, &mesh, snapshot.me(), snapshot.mesh.name(), now);
             if let Some(documents) = spawn_blocking(read).await.ok().flatten() {
                 return Some(documents);
             }
@@ -217,8 +222,9 @@ impl Reloader {
         None
     }
 
-    async fn reload(&mut self, dry_run: bool) -> Result<Reload, Failure> {
-        let Some(documents) = self.read().await else {
+    async fn reload(&mut self, request: &ReloadRequest) -> Result<Reload, Failure> {
+        let dry_run = request.dry_run;
+        let Some(documents) = self.read(request.file.as_deref()).await else {
             let text = format!("the files in {} change all the time", self.dir.display());
             return Err(Failure::new(FailureKind::Unavailable, "unsettled", text).with_hint("try again when they rest"));
         };
@@ -249,12 +255,13 @@ impl Reloader {
             let bound = self.listeners.bind(plan);
             self.host.snapshot.store(after.clone());
             self.host.table.limit(after.settings.limits.connections);
-            self.caps.iter().for_each(|caps| caps.limit(limits_of(&after.settings.limits)));
+            self.ports.limit(&after.settings.limits);
             plan.cut = cuts(&before.mesh, &after.mesh, &self.connections());
             self.cut(&plan.cut, after);
             self.listeners.apply(plan, bound).await;
             self.peers.reconcile(&plan.link, &plan.unlink).await;
             self.agent = next.agent.clone();
+            self.ports.reconcile(self.agent.listen.as_deref());
         }
         self.tell(outcome);
         self.publish(outcome);
@@ -285,7 +292,7 @@ impl Reloader {
     /// Tells log, audit and metrics what came of it.
     fn tell(&self, outcome: &Outcome) {
         let Outcome { next, plan, before, after } = outcome;
-        let source = self.dir.join(super::documents::MESH_FILE).display().to_string();
+        let source = self.dir.join(MESH_FILE).display().to_string();
         let old = before.mesh.version().number();
         if next.mesh.is_some() {
             let version = after.mesh.version().number();
@@ -342,6 +349,7 @@ impl Reloader {
             .find(refused_mesh)
             .and_then(|refused| Some((refused.mesh?.1, config_error(refused.problems.first()?))));
         let mut warnings = next.warnings.clone();
+        warnings.extend(self.ports.error().map(|error| format!("{error}; the ports of before stay open")));
         let others = next.refused.iter().filter(|refused| !refused_mesh(refused));
         warnings.extend(others.map(|refused| format!("not applied, what was in force stays: {}", refused.text())));
         let now = self.host.clock.now();
@@ -362,11 +370,6 @@ impl Reloader {
         let services = self.listeners.describe(&self.host.snapshot.load());
         self.state.send_modify(|state| state.services = services);
     }
-}
-
-/// The bounds of handshakes in an agent file.
-pub fn limits_of(limits: &crate::agent_file::Limits) -> caps::Limits {
-    caps::Limits { total: limits.handshakes_in_flight, per_source: limits.handshakes_in_flight_per_source }
 }
 
 fn tell_unsupported(service: &str, why: Option<&str>) {

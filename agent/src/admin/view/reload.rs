@@ -1,5 +1,7 @@
 //! `adit reload`: what changed, or would.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Epochs, Timestamp};
@@ -143,9 +145,12 @@ pub struct AgentChange {
 }
 
 /// What `POST /v1/reload` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadRequest {
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// Another mesh file in place of the directory's: the whole path. Only together with `dry_run`.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
 }
