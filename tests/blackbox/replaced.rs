@@ -198,7 +198,7 @@ const EDITS: [Edit; 8] = [
         placed: true,
         exit: 2,
     },
-    Edit { name: "an_empty_file", edit: |_| Vec::new(), told: "", placed: false, exit: 2 },
+    Edit { name: "an_empty_file", edit: |_| Vec::new(), told: "`mesh`", placed: true, exit: 2 },
     Edit { name: "what_is_no_text", edit: |_| vec![b'a', 0xff, 0xfe], told: "UTF-8", placed: true, exit: 2 },
     Edit {
         name: "a_lower_version",
@@ -296,7 +296,7 @@ fn exit_statuses() -> Result<()> {
     })?;
     let warned = alpha.adit(&["reload"])?.success()?;
     ensure!(warned.stdout.contains("nothing has changed"), "{warned:?}");
-    alpha.wait_for_log(&["WARN", "its version has not"], SOON)?;
+    alpha.wait_for_log(&["\"warn\"", "its version has not"], SOON)?;
     beta.kill()?;
     let stopped = beta.adit(&["reload", "--json"])?;
     ensure!(stopped.code == Some(3) && stopped.json()?["error"]["code"] == "not_running", "{stopped:?}");

@@ -173,6 +173,18 @@ impl Metrics {
         }
     }
 
+    /// The mesh no longer has this service: its series end.
+    pub fn forget_service(&self, service: &ServiceName) {
+        for role in [Role::Offer, Role::Reach] {
+            let labels = ServiceLabels { service: service.clone(), role };
+            self.connections.remove(&labels);
+            self.connections_opened.remove(&labels);
+        }
+        for direction in [Direction::In, Direction::Out] {
+            self.connection_bytes.remove(&ServiceBytesLabels { service: service.clone(), direction });
+        }
+    }
+
     /// A handshake succeeded after `took`.
     pub fn handshake_ok(&self, direction: Direction, transport: &'static str, took: Duration) {
         let labels = HandshakeLabels { direction, transport, result: "ok", reason: "" };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use mesh_config::{Diff, Listen, Mesh, NodeName, ServiceName};
+use mesh_config::{Listen, Mesh, NodeName, Service, ServiceName};
 
 use crate::services::authz;
 use crate::services::authz::Denied;
@@ -127,31 +127,28 @@ impl Plan {
     }
 }
 
-/// Who may reach what, as far as `me` offers it or is the one who may.
+/// Who may reach a service, as far as `me` has to do with it: all who may if `me` offers it, else `me` alone if it may.
+pub fn permitted(service: Option<&Service>, me: &NodeName) -> BTreeSet<NodeName> {
+    match service {
+        Some(service) if service.offered_by(me) => service.reachers(),
+        Some(service) if service.reachable_from(me) => BTreeSet::from([me.clone()]),
+        _ => BTreeSet::new(),
+    }
+}
+
 fn permits(old: &Mesh, new: &Mesh, me: &NodeName) -> BTreeMap<ServiceName, Permits> {
-    let mut found: BTreeMap<ServiceName, Permits> = BTreeMap::new();
-    let diff = Diff::between(old, new);
-    for change in diff.permits {
-        let permits = Permits { gained: change.gained.into_iter().collect(), lost: change.lost.into_iter().collect() };
-        found.insert(change.service, permits);
-    }
-    for name in diff.services_added {
-        let gained = new.service(name.as_str()).map(|s| s.reachers()).unwrap_or_default();
-        found.insert(name, Permits { gained, lost: BTreeSet::new() });
-    }
-    for name in diff.services_removed {
-        let lost = old.service(name.as_str()).map(|s| s.reachers()).unwrap_or_default();
-        found.insert(name, Permits { gained: BTreeSet::new(), lost });
-    }
-    let offers = |mesh: &Mesh, name: &ServiceName| mesh.service(name.as_str()).is_some_and(|s| s.offered_by(me));
-    for (name, permits) in &mut found {
-        if !offers(old, name) && !offers(new, name) {
-            permits.gained.retain(|node| node == me);
-            permits.lost.retain(|node| node == me);
+    let names: BTreeSet<_> = old.services().keys().chain(new.services().keys()).collect();
+    let changes = names.into_iter().filter_map(|name| {
+        let (was, is) = (old.service(name.as_str()), new.service(name.as_str()));
+        if was == is {
+            return None;
         }
-    }
-    found.retain(|_, permits| !permits.gained.is_empty() || !permits.lost.is_empty());
-    found
+        let (was, is) = (permitted(was, me), permitted(is, me));
+        let permits =
+            Permits { gained: is.difference(&was).cloned().collect(), lost: was.difference(&is).cloned().collect() };
+        (was != is).then(|| (name.clone(), permits))
+    });
+    changes.collect()
 }
 
 /// The connections that `new` does not permit, by the rules of `old` that let them in.

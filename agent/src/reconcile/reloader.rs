@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_config::ServiceName;
 use time::OffsetDateTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -260,6 +261,8 @@ impl Reloader {
             self.cut(&plan.cut, after);
             self.listeners.apply(plan, bound).await;
             self.peers.reconcile(&plan.link, &plan.unlink).await;
+            let is_gone = |service: &&ServiceName| !after.mesh.services().contains_key(*service);
+            before.mesh.services().keys().filter(is_gone).for_each(|service| self.host.metrics.forget_service(service));
             self.agent = next.agent.clone();
             self.ports.reconcile(self.agent.listen.as_deref());
         }
