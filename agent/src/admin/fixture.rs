@@ -39,6 +39,8 @@ impl Drop for TempDir {
 /// Answers from fixed values.
 pub(crate) struct FakeAgent {
     pub(crate) status: Status,
+    /// Whether the mesh file on disk is refused.
+    pub(crate) refuses: bool,
     /// Calls of `follow`, `ping` and `bench` that run now.
     pub(crate) running: Arc<AtomicUsize>,
     /// `follow` sends a connection for each permit that is added.
@@ -47,7 +49,7 @@ pub(crate) struct FakeAgent {
 
 impl Default for FakeAgent {
     fn default() -> Self {
-        Self { status: status(), running: Arc::default(), events: Arc::new(Semaphore::new(0)) }
+        Self { status: status(), refuses: false, running: Arc::default(), events: Arc::new(Semaphore::new(0)) }
     }
 }
 
@@ -111,7 +113,7 @@ impl Backend for FakeAgent {
     }
 
     async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
-        if self.status.config.error.is_some() {
+        if self.refuses {
             let text = "mesh.toml:2:8: the version is lower";
             return Err(Failure::new(FailureKind::Refused, "version_refused", text).with_hint("raise it"));
         }

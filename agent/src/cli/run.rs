@@ -18,7 +18,7 @@ use crate::vocabulary::Role;
 /// The agent, in the foreground, until SIGTERM or Ctrl-C
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  adit run --dir ./beta\n  ADIT_LOG=debug adit run\n\n\
-                        The files of the directory are read at the start: restart the agent after a change.\n\
+                        Files of the directory that change are brought into force while it runs, at once by SIGHUP or `adit reload`.\n\
                         SIGTERM and Ctrl-C drain: nothing new is accepted, connections may finish within `drain` of\n\
                         agent.toml's [limits]; a second one ends them at once.")]
 pub struct RunArgs {

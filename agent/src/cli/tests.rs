@@ -15,7 +15,7 @@ use super::style::Paint;
 use super::{bench, check, connections, explain, ping, reload, status};
 use crate::admin::fixture::{self, FakeAgent, Rig, TempDir};
 use crate::admin::server::Limits;
-use crate::admin::view::{ConfigError, Status};
+use crate::admin::view::Status;
 use crate::clock::Clock;
 
 /// The arguments of the commands, as a command line has them.
@@ -198,9 +198,7 @@ async fn what_the_agent_refuses_is_said_with_its_code_and_hint() {
 
 #[tokio::test]
 async fn a_mesh_file_that_the_agent_refuses_is_exit_4_with_its_place() {
-    let mut agent = FakeAgent::default();
-    agent.status.config.error =
-        Some(ConfigError { file: "mesh.toml".into(), line: Some(2), column: Some(8), message: "lower".into() });
+    let agent = FakeAgent { refuses: true, ..FakeAgent::default() };
     let rig = Rig::start(agent, Limits::default());
     let (text, ended) = run("adit reload", &context(&rig)).await;
     let error = ended.unwrap_err();
