@@ -87,10 +87,10 @@ impl Snapshot {
     /// Whether a service joins this node and `peer`: one of them offers it and the other may reach it.
     pub fn shares_service_with(&self, peer: &NodeName) -> bool {
         let me = self.me();
-        self.mesh
-            .services()
-            .values()
-            .any(|s| (s.offered_by(me) && s.permits(peer).is_some()) || (s.offered_by(peer) && s.permits(me).is_some()))
+        let joins = |offerer: &NodeName, other: &NodeName| {
+            self.mesh.services().values().any(|s| s.offered_by(offerer) && s.reachable_from(other))
+        };
+        joins(me, peer) || joins(peer, me)
     }
 
     /// Whether this node has `role`.

@@ -85,7 +85,8 @@ fn survive(transport: &str) -> Result<()> {
             scope.spawn(move || {
                 let mut rounds = 0_u64;
                 while !over.load(Ordering::Relaxed) {
-                    let bytes: Vec<u8> = (0..16_384_u64).map(|at| (at.wrapping_mul(31) ^ rounds) as u8).collect();
+                    let bytes: Vec<u8> =
+                        (0..2_048).flat_map(|at: u64| (at ^ rounds.rotate_left(7)).to_le_bytes()).collect();
                     round_trip(client, served, &bytes, SOON).with_context(|| format!("round {rounds}"))?;
                     rounds += 1;
                 }

@@ -125,7 +125,9 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
 
 /// By what a change of the files is seen without reading them: device, inode, length, and when contents and inode were changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fingerprints(Vec<Option<(u64, u64, u64, [i64; 4])>>);
+pub struct Fingerprints(Vec<Option<Fingerprint>>);
+
+type Fingerprint = (u64, u64, u64, [i64; 4]);
 
 impl Fingerprints {
     /// As they are now.

@@ -229,8 +229,8 @@ fn place_of(text: &str, file: &str, key: &'static str, message: &str) -> Problem
         _ => mesh.string(key, &mut ignored).map(|found| found.span),
     });
     match span {
-        Some(span) => source.problem(Severity::Error, &span, message.to_owned()),
-        None => Problem::with_file(Severity::Error, file, message.to_owned()),
+        Some(span) => source.problem(Severity::Error, &span, message),
+        None => Problem::with_file(Severity::Error, file, message),
     }
 }
 

@@ -154,19 +154,24 @@ impl Reloader {
             let due = self.settle.due().map(Instant::from_std);
             let (retry, port_retry) = (self.listeners.next_retry(), self.ports.next_retry());
             tokio::select! {
+                biased;
+                // First, so that whoever asks finds out who is writing.
+                seen = self.watch.seen() => {
+                    let now = Instant::now().into_std();
+                    seen.into_iter().for_each(|seen| self.settle.handle_seen(seen, now));
+                    self.arm().await;
+                }
                 Some(Ask { request, answer }) = self.asks.recv() => {
-                    let told = self.reload(&request).await;
+                    let told = if self.settle.is_writing() { Err(unsettled(&self.dir)) } else { self.reload(&request).await };
                     // Whoever asked may have gone.
                     answer.send(told).ok();
                 }
                 Some(()) = hangup.recv() => {
                     tracing::info!("SIGHUP: reading the files again");
-                    self.reload(&ReloadRequest::default()).await.ok();
-                }
-                seen = self.watch.seen() => {
-                    let now = Instant::now().into_std();
-                    seen.into_iter().for_each(|seen| self.settle.handle_seen(seen, now));
-                    self.arm().await;
+                    // Half a file is not taken: what is being written is read when its writer is done.
+                    if !self.settle.is_writing() {
+                        self.reload(&ReloadRequest::default()).await.ok();
+                    }
                 }
                 () = at(due) => {
                     self.settle.handle_taken();
@@ -226,8 +231,7 @@ impl Reloader {
     async fn reload(&mut self, request: &ReloadRequest) -> Result<Reload, Failure> {
         let dry_run = request.dry_run;
         let Some(documents) = self.read(request.file.as_deref()).await else {
-            let text = format!("the files in {} change all the time", self.dir.display());
-            return Err(Failure::new(FailureKind::Unavailable, "unsettled", text).with_hint("try again when they rest"));
+            return Err(unsettled(&self.dir));
         };
         let before = self.host.snapshot.load_full();
         let seen = documents.seen.clone();
@@ -373,6 +377,11 @@ impl Reloader {
         let services = self.listeners.describe(&self.host.snapshot.load());
         self.state.send_modify(|state| state.services = services);
     }
+}
+
+fn unsettled(dir: &Path) -> Failure {
+    let text = format!("somebody is writing into the files in {}", dir.display());
+    Failure::new(FailureKind::Unavailable, "unsettled", text).with_hint("try again when they rest")
 }
 
 fn tell_unsupported(service: &str, why: Option<&str>) {

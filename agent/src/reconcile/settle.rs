@@ -53,6 +53,11 @@ impl<W: Ord> Settle<W> {
         self.happened = Some((first, now));
     }
 
+    /// Whether somebody is known to be writing into one.
+    pub(super) fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
+    }
+
     /// When the files are to be taken.
     pub(super) fn due(&self) -> Option<Instant> {
         let (first, last) = self.happened?;
@@ -94,6 +99,7 @@ mod tests {
         let start = Instant::now();
         let mut settle = Settle::new();
         settle.handle_seen(Seen::Writing(1), start);
+        assert!(settle.is_writing());
         settle.handle_seen(Seen::Changed, start + 5 * MS);
         assert_eq!(settle.due(), Some(start + 5 * MS + PATIENCE));
         settle.handle_seen(Seen::Writing(1), start + 4 * MOST);

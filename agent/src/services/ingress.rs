@@ -43,7 +43,7 @@ pub async fn listen(
     listener: Arc<TcpListener>,
     mut stop: Stop,
 ) {
-    tune_listener(&*listener, host.limits().keepalive);
+    tune_listener(&listener, host.limits().keepalive);
     if let Ok(address) = listener.local_addr() {
         // What a connection is accepted with, it inherits.
         host.settings().congestion.set_towards_application(&*listener, address);

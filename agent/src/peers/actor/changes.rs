@@ -62,7 +62,8 @@ impl Actor {
     pub(super) fn changed(&mut self) {
         let now = Instant::now().into_std();
         let snapshot = self.host.snapshot.load_full();
-        self.peer.pool.keep_to(rules(&snapshot, self.mesh.wanted));
+        let mesh = InMesh::of(&snapshot, &self.peer.name);
+        self.peer.pool.keep_to(rules(&snapshot, mesh.wanted));
         let epoch = LaneEpoch::from(snapshot.epochs);
         let renewed = self.peer.stage.send_if_modified(|stage| {
             let renewed = epoch.is_after(stage.epoch);
@@ -72,12 +73,10 @@ impl Actor {
         if renewed {
             self.quics.retire(&self.peer);
         }
-        let mesh = InMesh::of(&snapshot, &self.peer.name);
         if mesh == self.mesh {
             return;
         }
         let was = std::mem::replace(&mut self.mesh, mesh);
-        self.peer.pool.keep_to(rules(&snapshot, self.mesh.wanted));
         self.machine.handle_want(self.mesh.wanted, now);
         let moved = was.addresses != self.mesh.addresses;
         if moved || was.is_dialled() != self.mesh.is_dialled() || was.transport != self.mesh.transport {

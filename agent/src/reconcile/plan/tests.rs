@@ -136,7 +136,7 @@ fn document() -> impl Strategy<Value = String> {
                 if by_group {
                     allow = format!("{allow}{}\"@g\"", if allow.is_empty() { "" } else { ", " });
                 }
-                let port = 9000 + (s as u16 + 4 * port) % 16;
+                let port = 9000 + (u16::try_from(s).unwrap() + 4 * port) % 16;
                 writeln!(text, "[service.s{s}]\non = [{on}]\nallow = [{allow}]\ntarget = \"127.0.0.1:80\"").unwrap();
                 writeln!(text, "listen = \"127.0.0.1:{port}\"{}", if udp { "\nprotocol = \"udp\"" } else { "" })
                     .unwrap();
