@@ -1,7 +1,6 @@
 //! The agent as a whole: wires the rooms, starts, drains, stops.
 
 mod backend;
-mod bind;
 mod explain;
 mod lock;
 mod measure;
@@ -20,15 +19,14 @@ use crate::admin::scrape::serve_metrics;
 use crate::admin::server::{self, Limits as AdminLimits};
 use crate::admin::socket::{self, AdminSocket};
 use crate::host::{Host, Phase};
-use crate::peers::accept;
 use crate::peers::registry::Peers;
 use crate::reason::Reason;
+use crate::reconcile::documents::MESH_FILE;
+use crate::reconcile::{Ports, Reloader, Start};
 use crate::services::egress::Egress;
-use crate::services::ingress;
-use crate::transport::caps::{self, Caps};
+use crate::transport::listen::listen;
 
 pub use backend::View;
-pub use bind::{Bound, Listener};
 pub use start::{Plan, StartError, plan};
 
 /// How long connections that were cut may take to say so.
@@ -40,47 +38,32 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<(), StartError> {
-    let Plan { file, sealing, snapshot, clock, warnings, source } = plan;
+    let Plan { file, snapshot, clock, warnings, seen, read_at } = plan;
     let _lock = lock::take(dir)?;
     // Before anything listens: a signal from here on drains instead of killing.
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
 
-    let host = Host::new(snapshot, file.limits, sealing, file.congestion, clock, start::incarnation());
-    let ports = bind::own_ports(&host, file.listen.as_deref()).await?;
+    let host = Host::new(snapshot, clock, start::incarnation());
     let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {
-        Some(address) => Some(bind::tcp(address).await.map_err(|source| StartError::Bind {
-            what: "metrics".to_owned(),
-            address,
-            source,
-        })?),
+        Some(address) => {
+            Some(listen(address).map_err(|source| StartError::Bind { what: "metrics".to_owned(), address, source })?)
+        }
         None => None,
     };
-    let bound = bind::services(&host).await;
 
     let peers = Peers::start(host.clone(), Arc::new(Egress(host.clone())));
-    let limits = caps::Limits {
-        total: host.limits.handshakes_in_flight,
-        per_source: host.limits.handshakes_in_flight_per_source,
-    };
-    // Each for itself, so that a flood of the one leaves the other way open.
-    let (tcp_caps, quic_caps) = (Caps::new(limits), Caps::new(limits));
+    let ports = Ports::start(host.clone(), peers.clone(), file.listen.as_deref())?;
     let mut tasks = JoinSet::new();
-    for port in ports.tcp {
-        tasks.spawn(accept::tcp(host.clone(), peers.clone(), port, tcp_caps.clone()));
-    }
-    for endpoint in ports.quic {
-        tasks.spawn(accept::quic(host.clone(), peers.clone(), endpoint, quic_caps.clone()));
-    }
-    let (on_disk, reading) = on_disk::reader(source.path.clone());
+    let (on_disk, reading) = on_disk::reader(dir.join(MESH_FILE));
     tasks.spawn(reading);
-    let view = Arc::new(View::new(host.clone(), peers.clone(), (source, on_disk), warnings, bound.describe()));
-    let mut services = JoinSet::new();
-    for (service, listener) in bound.into_listeners() {
-        services.spawn(ingress::listen(host.clone(), peers.clone(), service, listener));
-    }
+    let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, ports };
+    let (reloader, reload) = Reloader::start(start, host.clone(), peers.clone()).await;
+    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk));
+    let mut reloading = JoinSet::new();
+    reloading.spawn(reloader.run(hangup));
     let stopped = {
         let host = host.clone();
         move || {
@@ -101,7 +84,6 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version reads its files at start only; restart it to apply changes"),
             Some(done) = tasks.join_next() => {
                 if let Err(error) = done
                     && error.is_panic()
@@ -110,9 +92,13 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
                     break;
                 }
             }
+            Some(Err(error)) = reloading.join_next() => {
+                tracing::error!(%error, "a part of the agent has failed; the agent stops so that it can be restarted");
+                break;
+            }
         }
     }
-    drain(&host, &peers, services, &mut terminate, &mut interrupt).await;
+    drain(&host, &peers, reloading, &mut terminate, &mut interrupt).await;
     Ok(())
 }
 
@@ -120,24 +106,31 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
 async fn drain(
     host: &Arc<Host>,
     peers: &Arc<Peers>,
-    mut services: JoinSet<()>,
+    mut reloading: JoinSet<(JoinSet<()>, Ports)>,
     terminate: &mut tokio::signal::unix::Signal,
     interrupt: &mut tokio::signal::unix::Signal,
 ) {
-    let bound = host.limits.drain;
+    let bound = host.limits().drain;
     let open = host.table.len();
     tracing::info!(connections = open, seconds = bound.as_secs_f64(), "draining");
     sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
     host.phase.send_replace(Phase::Draining);
     let deadline = Instant::now() + bound;
     let finished = async {
-        tokio::join!(peers.drain(bound + LAST_WORDS), async { while services.join_next().await.is_some() {} });
+        let listeners = async {
+            let Some(Ok((mut services, ports))) = reloading.join_next().await else { return None };
+            while services.join_next().await.is_some() {}
+            Some(ports)
+        };
+        // The ports are there until the last stream has ended: QUIC runs over them.
+        tokio::join!(peers.drain(bound + LAST_WORDS), listeners).1
     };
     tokio::pin!(finished);
     tokio::select! {
-        () = &mut finished => {
+        ports = &mut finished => {
             tracing::info!("drained");
-            return host.phase.send_modify(|phase| *phase = Phase::Cut);
+            host.phase.send_modify(|phase| *phase = Phase::Cut);
+            return drop(ports);
         }
         () = tokio::time::sleep_until(deadline) => {}
         _ = terminate.recv() => {}

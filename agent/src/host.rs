@@ -11,13 +11,13 @@ use crate::clock::Clock;
 use crate::logging::audit;
 use crate::metrics::Metrics;
 use crate::refusals::{Entry, Recent, Refusal};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Settings, Snapshot};
 use crate::table::Table;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::quic::endpoint::Dialler;
 use crate::transport::resolve::Names;
 use crate::transport::sealing::Sealing;
-use crate::vocabulary::{Congestion, Role};
+use crate::vocabulary::Role;
 
 /// Streams that only measure or probe, at once and for all peers.
 pub const SIDE_STREAMS: usize = 64;
@@ -39,12 +39,6 @@ pub enum Phase {
 pub struct Host {
     /// What is in force.
     pub snapshot: ArcSwap<Snapshot>,
-    /// This agent's limits.
-    pub limits: Limits,
-    /// Who makes the records of TLS over TCP.
-    pub sealing: Sealing,
-    /// The congestion control of TCP between agents.
-    pub congestion: Congestion,
     /// Wall time.
     pub clock: Clock,
     /// This run's number.
@@ -66,23 +60,13 @@ pub struct Host {
 
 impl Host {
     /// A host that starts with `snapshot`.
-    pub fn new(
-        snapshot: Snapshot,
-        limits: Limits,
-        sealing: Sealing,
-        congestion: Congestion,
-        clock: Clock,
-        incarnation: Incarnation,
-    ) -> Arc<Self> {
+    pub fn new(snapshot: Snapshot, clock: Clock, incarnation: Incarnation) -> Arc<Self> {
         let metrics = Metrics::new();
         metrics.certificate_expires(snapshot.tls.identity().not_after());
         metrics.mesh_version(snapshot.mesh.version().number());
         Arc::new(Self {
-            table: Table::new(limits.connections),
+            table: Table::new(snapshot.settings.limits.connections),
             snapshot: ArcSwap::from_pointee(snapshot),
-            limits,
-            sealing,
-            congestion,
             clock,
             incarnation,
             metrics,
@@ -92,6 +76,21 @@ impl Host {
             phase: watch::Sender::new(Phase::Starting),
             refusals: Mutex::default(),
         })
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.snapshot.load().settings.limits
+    }
+
+    /// Who makes the records of TLS over TCP from now on.
+    pub fn sealing(&self) -> Sealing {
+        Sealing::choose(self.snapshot.load().settings.record_layer).0
+    }
+
+    /// How this agent goes about its connections now.
+    pub fn settings(&self) -> Settings {
+        self.snapshot.load().settings.clone()
     }
 
     /// This node's name.

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod metrics;
 pub mod peers;
 pub mod reason;
+pub mod reconcile;
 pub mod refusals;
 pub mod services;
 pub mod snapshot;

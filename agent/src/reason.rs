@@ -75,6 +75,8 @@ reasons! {
     NoPath = 14, "no_path", "no node that offers the service could be reached";
     /// Of several control channels between two agents, another stays.
     Superseded = 15, "superseded", "another connection has taken its place";
+    /// The mesh joins the two nodes by no service any longer, or has the peer no more.
+    NoBusiness = 16, "no_business", "the mesh joins the two nodes no longer";
 }
 
 impl fmt::Display for Reason {

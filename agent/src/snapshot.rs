@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use mesh_config::{Mesh, Node, NodeName, Role};
 
-use crate::identity::{NothingRevoked, TlsContext};
+use crate::agent_file::{AgentFile, Limits};
+use crate::identity::{Identity, NothingRevoked, TlsContext, Trust};
+use crate::vocabulary::{Congestion, RecordLayer};
 
 /// Counters that go up whenever that part of the snapshot changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,7 +24,24 @@ impl Epochs {
     pub const FIRST: Self = Self { mesh: 1, identity: 1, trust: 1 };
 }
 
-/// Everything that decides who may do what, at one moment.
+/// What of the agent file applies to whatever begins after it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// This agent's limits.
+    pub limits: Limits,
+    /// Who makes the records of TLS over TCP.
+    pub record_layer: RecordLayer,
+    /// The congestion control of TCP between agents.
+    pub congestion: Congestion,
+}
+
+impl From<&AgentFile> for Settings {
+    fn from(file: &AgentFile) -> Self {
+        Self { limits: file.limits, record_layer: file.record_layer, congestion: file.congestion.clone() }
+    }
+}
+
+/// Everything that decides who may do what, and how, at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The mesh.
@@ -31,19 +50,22 @@ pub struct Snapshot {
     pub tls: TlsContext,
     /// How often each part has changed.
     pub epochs: Epochs,
+    /// How this agent goes about it.
+    pub settings: Settings,
 }
 
 impl Snapshot {
     /// A snapshot in which `identity` takes part in `mesh`.
     pub fn new(
         mesh: Arc<Mesh>,
-        identity: Arc<crate::identity::Identity>,
-        trust: Arc<crate::identity::Trust>,
+        identity: Arc<Identity>,
+        trust: Arc<Trust>,
         clock: crate::clock::Clock,
         epochs: Epochs,
+        settings: Settings,
     ) -> Self {
         let tls = TlsContext::new(identity, trust, mesh.clone(), Arc::new(NothingRevoked), clock);
-        Self { mesh, tls, epochs }
+        Self { mesh, tls, epochs, settings }
     }
 
     /// This node's name.
@@ -65,10 +87,10 @@ impl Snapshot {
     /// Whether a service joins this node and `peer`: one of them offers it and the other may reach it.
     pub fn shares_service_with(&self, peer: &NodeName) -> bool {
         let me = self.me();
-        self.mesh
-            .services()
-            .values()
-            .any(|s| (s.offered_by(me) && s.permits(peer).is_some()) || (s.offered_by(peer) && s.permits(me).is_some()))
+        let joins = |offerer: &NodeName, other: &NodeName| {
+            self.mesh.services().values().any(|s| s.offered_by(offerer) && s.reachable_from(other))
+        };
+        joins(me, peer) || joins(peer, me)
     }
 
     /// Whether this node has `role`.

@@ -136,7 +136,7 @@ pub struct Table {
     count: AtomicUsize,
     /// The most there were since it was asked last.
     peak: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
     live: DashMap<u64, Arc<Connection>>,
     events: broadcast::Sender<Event>,
 }
@@ -149,7 +149,7 @@ impl Table {
             next: AtomicU64::new(1),
             count: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-            limit,
+            limit: AtomicUsize::new(limit),
             live: DashMap::new(),
             events,
         })
@@ -161,9 +161,10 @@ impl Table {
     /// [`Full`] at the limit.
     pub fn insert(self: &Arc<Self>, opening: Opening) -> Result<(Entry, oneshot::Receiver<Reason>), Full> {
         let before = self.count.fetch_add(1, Relaxed);
-        if before >= self.limit {
+        let limit = self.limit.load(Relaxed);
+        if before >= limit {
             self.count.fetch_sub(1, Relaxed);
-            return Err(Full(self.limit));
+            return Err(Full(limit));
         }
         self.peak.fetch_max(before + 1, Relaxed);
         let (sender, cut) = oneshot::channel();
@@ -185,6 +186,11 @@ impl Table {
         // No follower is no error.
         drop(self.events.send(Event::Opened(Arc::clone(&connection))));
         Ok((Entry { table: Arc::clone(self), connection }, cut))
+    }
+
+    /// From now on at most `limit` are let in; those that are there stay.
+    pub fn limit(&self, limit: usize) {
+        self.limit.store(limit, Relaxed);
     }
 
     /// How many are open.

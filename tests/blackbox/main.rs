@@ -20,6 +20,8 @@ mod operate;
 mod paths;
 mod quic;
 mod refusals;
+mod reload;
+mod replaced;
 mod restart;
 mod stalls;
 mod strangers;
@@ -46,6 +48,8 @@ fn main() -> ExitCode {
         limits::tests(),
         crowds::tests(),
         operate::tests(),
+        reload::tests(),
+        replaced::tests(),
         directories::tests(),
         editing::tests(),
         audit::tests(),

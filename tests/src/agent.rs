@@ -109,8 +109,22 @@ impl Agent {
 
     /// Sends SIGTERM and waits for nothing.
     pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends a signal and waits for nothing.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.pid()?)?).context("no process has the number 0")?;
-        Ok(kill_process(pid, Signal::TERM)?)
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Waits until the mesh document of this version is in force.
+    pub fn wait_for_version(&self, version: u64, bound: Duration) -> Result<()> {
+        eventually(&format!("version {version} is in force at {}", self.name), bound, || {
+            let status = self.status()?;
+            ensure!(status["mesh_version"] == version, "{}", status["config"]);
+            Ok(())
+        })
     }
 
     /// Waits for its end.

@@ -199,6 +199,12 @@ impl Mesh {
 
     /// A mesh file with the given version and transport.
     pub fn document(&self, version: u64, transport: &str, unaddressed: &[String]) -> String {
+        self.document_of(version, transport, unaddressed, &self.services)
+    }
+
+    /// A mesh file that has these services alone. Their names must be those that the mesh was built with, and decide where they
+    /// are listened for and offered.
+    pub fn document_of(&self, version: u64, transport: &str, unaddressed: &[String], services: &[Service]) -> String {
         let mut text = format!("[mesh]\nname = \"{NAME}\"\nversion = {version}\ntransport = \"{transport}\"\n");
         let mut line = |l: String| {
             text.push_str(&l);
@@ -210,7 +216,7 @@ impl Mesh {
                 line(format!("address = \"{}\"", self.link_address(node)));
             }
         }
-        for service in &self.services {
+        for service in services {
             let Service { name, on, allow } = service;
             let reach: Vec<_> = allow.iter().filter(|n| !on.contains(n)).collect();
             line(format!("\n[service.{name}]\non = {on:?}\nallow = {allow:?}"));
@@ -225,6 +231,19 @@ impl Mesh {
             }
         }
         text
+    }
+
+    /// Puts a mesh file in place of a node's, whole, as configuration management does.
+    pub fn replace_document(&self, node: &str, document: &str) -> Result<()> {
+        let directory = self.directory(node);
+        let new = directory.join("mesh.toml.new");
+        fs::write(&new, document)?;
+        Ok(fs::rename(new, directory.join("mesh.toml"))?)
+    }
+
+    /// The same at every node.
+    pub fn replace_documents(&self, document: &str) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| self.replace_document(node, document))
     }
 
     /// The directory of a node.

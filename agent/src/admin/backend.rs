@@ -5,7 +5,9 @@ use std::future::Future;
 use mesh_config::{NodeName, ServiceName};
 use tokio::sync::mpsc;
 
-use super::view::{Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Status};
+use super::view::{
+    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Reload, ReloadRequest, Status,
+};
 
 /// The live agent as the admin API asks it.
 ///
@@ -34,6 +36,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Measures the link to `node`.
     fn bench(&self, node: NodeName, options: BenchOptions) -> impl Future<Output = Result<Bench, Failure>> + Send;
+
+    /// Reads the directory again and applies what changed; with `dry_run` only says what would be done.
+    fn reload(&self, request: ReloadRequest) -> impl Future<Output = Result<Reload, Failure>> + Send;
 
     /// All metrics in the OpenMetrics text format.
     fn metrics(&self) -> String;

@@ -20,7 +20,9 @@ use tokio::task::JoinSet;
 
 use super::routes::{BenchRequest, PingRequest};
 use super::socket::ShortPath;
-use super::view::{Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Status};
+use super::view::{
+    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Reload, ReloadRequest, Status,
+};
 
 /// The longest line of a stream, in bytes.
 const MAX_LINE: usize = 1 << 20;
@@ -136,6 +138,16 @@ impl Client {
     pub async fn bench(&self, node: &NodeName, options: BenchOptions) -> Result<Bench, ClientError> {
         let request = BenchRequest { node: node.to_string(), options };
         parse(self.call(Method::POST, "/v1/bench", Some(body(&request)?)).await?).await
+    }
+
+    /// Has the agent read its directory again; with `dry_run` only asks what that would do.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status); also why what lies in the directory is not applied.
+    pub async fn reload(&self, request: &ReloadRequest) -> Result<Reload, ClientError> {
+        let call = self.call(Method::POST, "/v1/reload", Some(body(request)?));
+        let reply = tokio::time::timeout(ANSWER_TIME, call).await;
+        parse(reply.unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))?).await
     }
 
     /// All metrics in the OpenMetrics text format.

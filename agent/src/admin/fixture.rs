@@ -39,6 +39,8 @@ impl Drop for TempDir {
 /// Answers from fixed values.
 pub(crate) struct FakeAgent {
     pub(crate) status: Status,
+    /// Whether the mesh file on disk is refused.
+    pub(crate) refuses: bool,
     /// Calls of `follow`, `ping` and `bench` that run now.
     pub(crate) running: Arc<AtomicUsize>,
     /// `follow` sends a connection for each permit that is added.
@@ -47,7 +49,7 @@ pub(crate) struct FakeAgent {
 
 impl Default for FakeAgent {
     fn default() -> Self {
-        Self { status: status(), running: Arc::default(), events: Arc::new(Semaphore::new(0)) }
+        Self { status: status(), refuses: false, running: Arc::default(), events: Arc::new(Semaphore::new(0)) }
     }
 }
 
@@ -108,6 +110,14 @@ impl Backend for FakeAgent {
             steps,
             hint: Some("adit service allow postgres gamma".into()),
         })
+    }
+
+    async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
+        if self.refuses {
+            let text = "mesh.toml:2:8: the version is lower";
+            return Err(Failure::new(FailureKind::Refused, "version_refused", text).with_hint("raise it"));
+        }
+        Ok(Reload { dry_run: request.dry_run, ..reload() })
     }
 
     async fn ping(&self, node: NodeName, count: u32, out: mpsc::Sender<Probe>) -> Result<(), Failure> {
@@ -305,4 +315,50 @@ pub(crate) async fn eventually(mut holds: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it never came to hold");
+}
+
+/// A reload that changes something of everything.
+pub(crate) fn reload() -> Reload {
+    let listener = |service: &str, port: u16| Listener { service: service.into(), listen: format!("127.0.0.1:{port}") };
+    Reload {
+        dry_run: false,
+        changed: true,
+        mesh: MeshChange {
+            old_version: 12,
+            version: 13,
+            old_digest: "0a".repeat(32),
+            digest: "0b".repeat(32),
+            changes: vec!["version: 12 → 13".into(), "services added: mail".into()],
+        },
+        listeners: ListenerChanges {
+            opened: vec![listener("mail", 1025)],
+            closed: vec![listener("web", 18080)],
+            failed: Vec::new(),
+        },
+        links: LinkChanges { added: vec!["gamma".into()], removed: vec!["delta".into()], moved: vec!["alpha".into()] },
+        permits: vec![PermitChange {
+            service: "postgres".into(),
+            gained: vec!["gamma".into()],
+            lost: vec!["delta".into()],
+        }],
+        connections_cut: vec![CutConnection {
+            id: 7,
+            trace: "00".repeat(16),
+            service: "web".into(),
+            from: "beta".into(),
+            to: "alpha".into(),
+            client: Some("127.0.0.1:40000".into()),
+            rule: Some("@clients".into()),
+            because: "no `allow` of service `web` names `beta` any more; it was let in by \"@clients\"".into(),
+        }],
+        certificate: Some(CertificateChange {
+            old_serial: "01".into(),
+            serial: "02".into(),
+            not_after: datetime!(2026-02-07 12:00 UTC).into(),
+        }),
+        trust: false,
+        agent: AgentChange { applied: vec!["limits.idle".into()], needs_restart: vec!["listen".into()] },
+        epochs: Epochs { mesh: 2, identity: 2, trust: 1 },
+        warnings: vec!["agent.toml: restart the agent to bring into force: listen".into()],
+    }
 }

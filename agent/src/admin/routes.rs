@@ -7,6 +7,7 @@
 //! | `GET /v1/explain?from=NODE&service=SERVICE` | [`Explain`](super::view::Explain) |
 //! | `POST /v1/ping` of [`PingRequest`] | [`Probe`](super::view::Probe)s, one a line |
 //! | `POST /v1/bench` of [`BenchRequest`] | [`Bench`](super::view::Bench) |
+//! | `POST /v1/reload` of [`ReloadRequest`] | [`Reload`](super::view::Reload) |
 //! | `GET /metrics` | OpenMetrics text |
 
 use std::convert::Infallible;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, Failure, FailureKind};
 use super::lines::{Lines, line};
-use super::view::BenchOptions;
+use super::view::{BenchOptions, ReloadRequest};
 use crate::metrics;
 
 /// The largest request body, in bytes.
@@ -93,7 +94,7 @@ where
     let path = request.uri().path().to_owned();
     let wanted = match path.as_str() {
         "/v1/status" | "/v1/connections" | "/v1/explain" | "/metrics" => Method::GET,
-        "/v1/ping" | "/v1/bench" => Method::POST,
+        "/v1/ping" | "/v1/bench" | "/v1/reload" => Method::POST,
         _ => {
             let text = format!("the admin API has no `{path}`");
             return Err(Failure::new(FailureKind::Unknown, "unknown_endpoint", text)
@@ -147,6 +148,13 @@ where
             long();
             let limit = Duration::from_secs_f64(options.seconds) + times.answer;
             within(limit, backend.bench(node, options)).await.map(|bench| json(&bench))
+        }
+        "/v1/reload" => {
+            let request: ReloadRequest = read(request, times.body).await?;
+            if request.file.as_ref().is_some_and(|file| !request.dry_run || !file.is_absolute()) {
+                return Err(usage("`file` is a whole path, and is looked at by a dry run alone".to_owned()));
+            }
+            within(times.answer, backend.reload(request)).await.map(|reload| json(&reload))
         }
         _ => Ok(with_type(metrics::CONTENT_TYPE, Full::new(backend.metrics().into()))),
     }

@@ -4,11 +4,17 @@
 //! left out. Times are RFC 3339 UTC, durations seconds, sizes bytes. On reading, unknown fields are ignored, so that a
 //! client understands a newer agent.
 
+mod reload;
+
 use serde::{Deserialize, Serialize};
 
 use super::timestamp::Timestamp;
 use crate::refusals::Layer;
 pub use crate::vocabulary::{Direction, Path, PeerState, Role};
+pub use reload::{
+    AgentChange, CertificateChange, CutConnection, FailedListener, LinkChanges, Listener, ListenerChanges, MeshChange,
+    PermitChange, Reload, ReloadRequest,
+};
 
 /// `adit status`: the agent at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,17 +10,18 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::on_disk::{OnDisk, Reader};
-use super::start::Source;
 use super::{explain, measure};
 use crate::admin::backend::{Backend, Failure, FailureKind};
 use crate::admin::timestamp::Timestamp;
 use crate::admin::view::{
     AgentState, Bench, BenchOptions, Certificate, Config, Connection as ConnectionView, ConnectionState, Epochs,
-    Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Service as ServiceView, Status,
+    Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Reload, ReloadRequest, Service as ServiceView,
+    Status,
 };
 use crate::host::{Host, Phase};
 use crate::peers::peer::Peer;
 use crate::peers::registry::Peers;
+use crate::reconcile::{Handle, State as Reconciled};
 use crate::refusals::Entry;
 use crate::table::{Connection, Event, State};
 use crate::transport::message::TraceId;
@@ -35,27 +36,19 @@ const PING_PAUSE: Duration = Duration::from_secs(1);
 pub struct View {
     pub(super) host: Arc<Host>,
     pub(super) peers: Arc<Peers>,
-    source: Source,
+    reload: Handle,
     on_disk: Reader,
-    warnings: Vec<String>,
-    services: Vec<ServiceView>,
     started: Instant,
 }
 
 impl View {
-    pub(super) fn new(
-        host: Arc<Host>,
-        peers: Arc<Peers>,
-        (source, on_disk): (Source, Reader),
-        warnings: Vec<String>,
-        services: Vec<ServiceView>,
-    ) -> Self {
-        Self { host, peers, source, on_disk, warnings, services, started: Instant::now() }
+    pub(super) fn new(host: Arc<Host>, peers: Arc<Peers>, reload: Handle, on_disk: Reader) -> Self {
+        Self { host, peers, reload, on_disk, started: Instant::now() }
     }
 
-    /// The services of this node as they stood when their listeners were tried.
-    pub fn services(&self) -> &[ServiceView] {
-        &self.services
+    /// The services of this node as they stand.
+    pub fn services(&self) -> Vec<ServiceView> {
+        self.reload.state().services
     }
 
     /// A peer by name.
@@ -74,12 +67,15 @@ impl View {
     /// The document in force against the one on disk.
     async fn config(&self) -> Config {
         let OnDisk { digest, error } = self.on_disk.ask().await;
+        let Reconciled { applied_at, refused, .. } = self.reload.state();
+        // One that checks may have been refused all the same.
+        let refused = refused.filter(|(refused, _)| Some(refused.to_string()) == digest).map(|(_, why)| why);
         Config {
-            source: self.source.path.display().to_string(),
+            source: self.on_disk.path().display().to_string(),
             loaded_digest: self.host.snapshot.load().mesh.digest().to_string(),
             on_disk_digest: digest,
-            applied_at: Timestamp::from(self.source.applied_at),
-            error,
+            applied_at: Timestamp::from(applied_at),
+            error: error.or(refused),
         }
     }
 }
@@ -91,14 +87,13 @@ impl Backend for View {
         let identity = snapshot.tls.identity();
         self.host.count_bytes();
         let connections = self.host.table.all();
-        let mut services = self.services.clone();
+        let Reconciled { mut services, mut warnings, .. } = self.reload.state();
         for service in &mut services {
             service.connections = connections.iter().filter(|c| c.service.as_str() == service.name).count() as u64;
             if let Ok(name) = service.name.parse() {
                 (service.bytes_in, service.bytes_out) = self.host.metrics.service(&name, service.role).bytes();
             }
         }
-        let mut warnings = self.warnings.clone();
         if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
             warnings.push(format!("this node's certificate is not valid now, so no new link comes up: {rejection}"));
         }
@@ -186,6 +181,10 @@ impl Backend for View {
 
     async fn bench(&self, node: NodeName, options: BenchOptions) -> Result<Bench, Failure> {
         measure::bench(self, &node, options).await
+    }
+
+    async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
+        self.reload.reload(request).await
     }
 
     fn metrics(&self) -> String {

@@ -86,11 +86,12 @@ pub(super) async fn explain(view: &View, from: NodeName, service: ServiceName) -
 /// This node is where the application is: everything can be tried for real.
 async fn from_here(view: &View, service: &Service, mut steps: Steps) -> Result<Explain, Failure> {
     let name = service.name();
-    let own = view.services().iter().find(|s| s.name == name.as_str());
+    let services = view.services();
+    let own = services.iter().find(|s| s.name == name.as_str());
     match own {
         Some(own) if own.state != ServiceState::Ready => {
             let detail = own.error.clone().unwrap_or_else(|| "it is not listened for".to_owned());
-            return Ok(steps.fails("listener", detail, Some("mend that and restart the agent".to_owned())));
+            return Ok(steps.fails("listener", detail, Some("mend that: the agent tries again by itself".to_owned())));
         }
         Some(own) => match &own.listen {
             Some(listen) => steps.ok("listener", format!("applications reach it at {listen}")),
@@ -118,7 +119,7 @@ async fn from_here(view: &View, service: &Service, mut steps: Steps) -> Result<E
         trace: TraceId(new_trace()),
         credit: 0,
     };
-    let limit = view.host.limits.connect;
+    let limit = view.host.limits().connect;
     let mut stream = match peer.open(open, Instant::now() + limit).await {
         Ok(stream) => stream,
         Err(no) => {

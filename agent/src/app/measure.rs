@@ -32,7 +32,7 @@ pub(super) async fn bench(view: &View, node: &NodeName, options: BenchOptions) -
         return Err(usage(format!("--seconds takes more than 0 and at most {MAX_BENCH_SECONDS}")));
     }
     let peer = view.peer(node)?;
-    let limit = view.host.limits.connect;
+    let limit = view.host.limits().connect;
     // The first stream tells whether the peer lets us measure at all.
     let connections_per_s = rate(&peer, limit).await?;
     let path = peer.status().path.unwrap_or(Path::Lane);

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mesh_config::{Digest, Mesh, Problem, read_text};
+use mesh_config::{Digest, Mesh, read_text};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::admin::view::ConfigError;
+use crate::reconcile::documents::config_error;
 
 /// How long an answer is waited for.
 const BOUND: Duration = Duration::from_secs(2);
@@ -29,22 +30,13 @@ impl OnDisk {
     fn read(path: &Path) -> Self {
         let text = match read_text(path) {
             Ok(text) => text,
-            Err(problem) => return Self { digest: None, error: Some(error(*problem)) },
+            Err(problem) => return Self { digest: None, error: Some(config_error(&problem)) },
         };
         let problems = Mesh::check(&text, &path.display().to_string()).err().unwrap_or_default();
         Self {
             digest: Some(Digest::of(text.as_bytes()).to_string()),
-            error: problems.into_iter().find(Problem::is_error).map(error),
+            error: problems.iter().find(|problem| problem.is_error()).map(config_error),
         }
-    }
-}
-
-fn error(problem: Problem) -> ConfigError {
-    ConfigError {
-        file: problem.file,
-        line: u32::try_from(problem.line).ok().filter(|line| *line > 0),
-        column: u32::try_from(problem.column).ok().filter(|column| *column > 0),
-        message: problem.message,
     }
 }
 
@@ -57,6 +49,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What is on disk: a reading that began after this was called.
     pub(super) async fn ask(&self) -> OnDisk {
         let (answer, told) = oneshot::channel();

@@ -11,15 +11,12 @@ use time::OffsetDateTime;
 use crate::admin::socket::BindError;
 use crate::agent_file::AgentFile;
 use crate::clock::Clock;
-use crate::identity::{CERTIFICATE_FILE, Identity, LoadError, LoadWarning, Trust};
-use crate::snapshot::{Epochs, Snapshot};
+use crate::identity::{Identity, LoadError, Trust};
+use crate::reconcile::PortError;
+use crate::reconcile::documents::{AGENT_FILE, Fingerprints, MESH_FILE, refused_by_peers, told, told_of_load};
+use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::transport::message::Incarnation;
 use crate::transport::sealing::Sealing;
-
-/// The mesh file in the directory.
-pub(super) const MESH_FILE: &str = "mesh.toml";
-/// The agent file in the directory.
-pub(super) const AGENT_FILE: &str = "agent.toml";
 
 /// Why an agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +42,9 @@ pub enum StartError {
         /// The agent file.
         agent_file: PathBuf,
     },
+    /// The port for peers cannot be listened on.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} for {what}: {source}")]
     Bind {
@@ -89,25 +89,16 @@ pub enum StartError {
 pub struct Plan {
     /// The agent file.
     pub file: AgentFile,
-    /// Who makes the records of TLS over TCP: what the agent file asks for, if it can be had.
-    pub sealing: Sealing,
     /// Mesh, identity, trust.
     pub snapshot: Snapshot,
     /// Wall time.
     pub clock: Clock,
     /// What an operator should know although the agent starts.
     pub warnings: Vec<String>,
-    /// Where the mesh document came from.
-    pub source: Source,
-}
-
-/// A mesh document's origin.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    /// When it was applied.
-    pub applied_at: OffsetDateTime,
+    /// What the files were before they were read.
+    pub seen: Fingerprints,
+    /// When they were read.
+    pub read_at: OffsetDateTime,
 }
 
 /// Reads everything in `dir`.
@@ -120,6 +111,8 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     }
     let clock = Clock::from_environment().map_err(StartError::Clock)?;
     let now = clock.now();
+    // Before they are read: what changes meanwhile is found to be other.
+    let seen = Fingerprints::of(dir);
     let (agent_path, mesh_path) = (dir.join(AGENT_FILE), dir.join(MESH_FILE));
     let (file, mesh) = match (AgentFile::load(&agent_path), mesh_config::load(&mesh_path)) {
         (Ok(file), Ok(mesh)) => (file, mesh),
@@ -129,11 +122,9 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
         }
     };
     let (file, agent_problems) = file;
-    let mut warnings: Vec<_> =
-        agent_problems.iter().chain(&mesh.warnings).map(|p| format!("{}:{}: {}", p.file, p.line, p.message)).collect();
+    let mut warnings: Vec<_> = agent_problems.iter().chain(&mesh.warnings).map(told).collect();
     warnings.extend(file.congestion.missing());
-    let (sealing, no_kernel) = Sealing::choose(file.record_layer);
-    warnings.extend(no_kernel);
+    warnings.extend(Sealing::choose(file.record_layer).1);
     let mesh = mesh.mesh;
     if mesh.node(file.node.as_str()).is_none() {
         return Err(StartError::NotAMember {
@@ -145,21 +136,12 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     }
     let (trust, trust_warnings) = Trust::load(dir, now)?;
     let (identity, identity_warnings) = Identity::load(dir, &file.node, mesh.name(), now)?;
-    let told = |w: &LoadWarning| format!("{w}: {}", w.hint());
-    warnings.extend(trust_warnings.iter().map(told));
-    warnings.extend(identity_warnings.iter().map(told));
-    // While roots are exchanged this may be so for a time, and the peers may know the new one already: no reason to stay away.
-    if let Err(rejection) = identity.check_against(&trust, now)
-        && identity.valid_at(now).is_ok()
-    {
-        let path = dir.join(CERTIFICATE_FILE);
-        warnings.push(format!(
-            "{}: peers with this host's trust.pem would refuse this certificate: {rejection}",
-            path.display()
-        ));
-    }
-    let snapshot = Snapshot::new(Arc::new(mesh), Arc::new(identity), Arc::new(trust), clock, Epochs::FIRST);
-    Ok(Plan { file, sealing, snapshot, clock, warnings, source: Source { path: mesh_path, applied_at: now } })
+    warnings.extend(trust_warnings.iter().map(told_of_load));
+    warnings.extend(identity_warnings.iter().map(told_of_load));
+    warnings.extend(refused_by_peers(dir, &identity, &trust, now));
+    let (mesh, identity, trust) = (Arc::new(mesh), Arc::new(identity), Arc::new(trust));
+    let snapshot = Snapshot::new(mesh, identity, trust, clock, Epochs::FIRST, Settings::from(&file));
+    Ok(Plan { file, snapshot, clock, warnings, seen, read_at: now })
 }
 
 /// A number for this run of the agent.

@@ -28,7 +28,7 @@ pub enum CaCommand {
     /// Make a key and a certificate for a node, in a directory ready for its host
     #[command(
         after_help = "Examples:\n  adit ca issue beta --out ./beta\n  adit ca issue alpha --out .   a new certificate for the key in this directory\n\nIf the directory has a key already, the key stays \
-                            and gets a new certificate. Restart the agent that uses it."
+                            and gets a new certificate, which a running agent takes into use by itself."
     )]
     Issue {
         /// The node

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use mesh_config::{Change, Diff};
+use mesh_config::{Change, Diff, NodeDiff};
 
 use super::style::{Paint, Tone};
 
@@ -61,6 +61,24 @@ pub(super) fn render(diff: &Diff, paint: Paint, out: &mut dyn Write) -> io::Resu
         }
     }
     if lines.count == 0 { lines.remark("nothing changes") } else { Ok(()) }
+}
+
+/// Writes what the agent of this host would do about it. Which live connections would be cut, the agent itself knows.
+pub(super) fn render_host(diff: &NodeDiff, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines = Lines { paint, out, count: 0 };
+    for listener in &diff.close {
+        lines.gone(&format!("here: listener of {listener}"))?;
+    }
+    for listener in &diff.open {
+        lines.come(&format!("here: listener of {listener}"))?;
+    }
+    for peer in &diff.peers_removed {
+        lines.gone(&format!("here: link to {peer}"))?;
+    }
+    for peer in diff.peers_added.keys() {
+        lines.come(&format!("here: link to {peer}"))?;
+    }
+    lines.remark("for live connections that would be cut, ask the agent: adit reload --dry-run FILE")
 }
 
 struct Lines<'a> {

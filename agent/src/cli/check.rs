@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_config::document::parse_duration;
-use mesh_config::{Diff, Mesh, MeshName, NodeName, Problem, Severity, read_text};
+use mesh_config::{Diff, Mesh, MeshName, NodeDiff, NodeName, Problem, Severity, read_text};
 use time::OffsetDateTime;
 
 use super::changes;
@@ -55,18 +55,23 @@ pub async fn run(args: CheckArgs, ctx: &Context, out: &mut dyn Write) -> Result<
     let alone = args.file.is_some();
     let path = args.file.unwrap_or_else(|| ctx.dir.join(MESH_FILE));
     let (mesh, mut problems) = load(&path);
+    let host = if alone { None } else { AgentFile::load(&ctx.dir.join(AGENT_FILE)).ok().map(|(file, _)| file.node) };
     if !alone {
         problems.extend(directory(&ctx.dir, mesh.as_ref(), args.min_validity, ctx.clock.now()));
     }
     let next = args.diff.map(|path| load(&path));
     let changes = next.map(|(next, found)| {
         problems.extend(found);
-        Some(Diff::between(mesh.as_ref()?, next.as_ref()?))
+        let (old, new) = (mesh.as_ref()?, next.as_ref()?);
+        Some((Diff::between(old, new), host.map(|node| NodeDiff::between(old, new, &node))))
     });
     if ctx.json {
         let mut document = serde_json::json!({ "problems": problems });
         if let Some(changes) = &changes {
-            document["diff"] = serde_json::json!(changes);
+            document["diff"] = serde_json::json!(changes.as_ref().map(|(diff, _)| diff));
+            if let Some(host) = changes.as_ref().and_then(|(_, host)| host.as_ref()) {
+                document["host"] = serde_json::json!(host);
+            }
         }
         ctx.write_json(out, &document)?;
     } else {
@@ -95,7 +100,7 @@ fn load(path: &Path) -> (Option<Mesh>, Vec<Problem>) {
 fn render(
     problems: &[Problem],
     mesh: Option<&Mesh>,
-    changes: Option<&Diff>,
+    changes: Option<&(Diff, Option<NodeDiff>)>,
     ctx: &Context,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -103,8 +108,11 @@ fn render(
     for problem in problems.iter().filter(|p| p.is_error() || !ctx.quiet) {
         writeln!(out, "{}\n", problem.render(ctx.color))?;
     }
-    if let Some(changes) = changes {
-        changes::render(changes, paint, out)?;
+    if let Some((diff, host)) = changes {
+        changes::render(diff, paint, out)?;
+        if let Some(host) = host {
+            changes::render_host(host, paint, out)?;
+        }
         writeln!(out)?;
     }
     let errors = problems.iter().filter(|p| p.is_error()).count();

@@ -12,6 +12,7 @@ pub mod error;
 pub mod explain;
 pub mod init;
 pub mod ping;
+pub mod reload;
 pub mod run;
 pub mod status;
 mod style;
@@ -117,6 +118,8 @@ enum Command {
     Service(edit::ServiceCommand),
     /// Show the running agent: its links, services, certificate, recent refusals
     Status(status::StatusArgs),
+    /// Have the running agent apply what changed in its files, and say what that was
+    Reload(reload::ReloadArgs),
     /// Show the application connections that are open now
     Connections(connections::ConnectionsArgs),
     /// Say why a node's applications get through to a service, or why not
@@ -215,6 +218,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Cl
         Command::Demo(args) => block_on(demo::run(args, &context, out, err)),
         Command::Check(args) => block_on(check::run(args, &context, out)),
         Command::Status(args) => block_on(status::run(args, &context, out)),
+        Command::Reload(args) => block_on(reload::run(args, &context, out)),
         Command::Connections(args) => block_on(connections::run(args, &context, out)),
         Command::Explain(args) => block_on(explain::run(args, &context, out)),
         Command::Ping(args) => block_on(ping::run(args, &context, out)),

@@ -12,12 +12,13 @@ use crate::admin::view::ServiceState;
 use crate::agent_file::LogFormat;
 use crate::app::{self, StartError, View};
 use crate::logging::{self, Format};
+use crate::reconcile::PortError;
 use crate::vocabulary::Role;
 
 /// The agent, in the foreground, until SIGTERM or Ctrl-C
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  adit run --dir ./beta\n  ADIT_LOG=debug adit run\n\n\
-                        The files of the directory are read at the start: restart the agent after a change.\n\
+                        Files of the directory that change are brought into force while it runs, at once by SIGHUP or `adit reload`.\n\
                         SIGTERM and Ctrl-C drain: nothing new is accepted, connections may finish within `drain` of\n\
                         agent.toml's [limits]; a second one ends them at once.")]
 pub struct RunArgs {
@@ -121,7 +122,7 @@ fn explain(error: StartError, ctx: &Context) -> CliError {
         StartError::Identity(cause) => CliError::failed("identity", with_causes(&cause)).hint(cause.hint()),
         StartError::NotAMember { node, .. } => CliError::usage("not_a_member", message)
             .hint(format!("add [node.{node}] to the mesh file, or correct `node` in agent.toml")),
-        StartError::Bind { source, address, .. } => {
+        StartError::Port(PortError { source, address, .. }) | StartError::Bind { source, address, .. } => {
             let hint = match source.kind() {
                 std::io::ErrorKind::AddrInUse => {
                     format!("another program listens on {address}: `ss -lptn` shows which")

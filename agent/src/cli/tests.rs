@@ -12,7 +12,7 @@ use time::macros::datetime;
 use super::context::{Context, interrupted, told};
 use super::error::CliError;
 use super::style::Paint;
-use super::{bench, check, connections, explain, ping, status};
+use super::{bench, check, connections, explain, ping, reload, status};
 use crate::admin::fixture::{self, FakeAgent, Rig, TempDir};
 use crate::admin::server::Limits;
 use crate::admin::view::Status;
@@ -26,6 +26,7 @@ enum Command {
     Connections(connections::ConnectionsArgs),
     Explain(explain::ExplainArgs),
     Ping(ping::PingArgs),
+    Reload(reload::ReloadArgs),
     Bench(bench::BenchArgs),
     Check(check::CheckArgs),
 }
@@ -48,6 +49,7 @@ async fn run(line: &str, ctx: &Context) -> (String, Result<(), CliError>) {
         Command::Status(args) => status::run(args, ctx, &mut out).await,
         Command::Connections(args) => connections::run(args, ctx, &mut out).await,
         Command::Explain(args) => explain::run(args, ctx, &mut out).await,
+        Command::Reload(args) => reload::run(args, ctx, &mut out).await,
         Command::Ping(args) => ping::run(args, ctx, &mut out).await,
         Command::Bench(args) => bench::run(args, ctx, &mut out).await,
         Command::Check(args) => check::run(args, ctx, &mut out).await,
@@ -114,6 +116,8 @@ async fn the_commands_read_so_and_end_with_the_status_of_the_contract() {
         ("ping", "adit ping beta -c 3", Ok(())),
         ("ping-lost", "adit ping gamma -c 2", Err(told(1))),
         ("bench", "adit bench beta --streams 8 --reverse", Ok(())),
+        ("reload", "adit reload", Ok(())),
+        ("reload-dry-run", "adit reload --dry-run mesh.toml", Ok(())),
     ] {
         let (text, ended) = run(line, &ctx).await;
         assert_eq!(ended, outcome, "{line}");
@@ -133,6 +137,8 @@ async fn with_json_each_line_of_the_answer_is_one_document() {
         ("adit ping beta -c 3", 4, 0),
         ("adit ping gamma -c 1", 2, 1),
         ("adit bench beta", 1, 0),
+        ("adit reload", 1, 0),
+        ("adit reload --dry-run", 1, 0),
     ] {
         let (text, ended) = run(line, &ctx).await;
         let documents: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -164,6 +170,8 @@ async fn an_agent_that_is_not_running_is_exit_3_with_what_to_do() {
         "adit explain beta postgres",
         "adit ping beta",
         "adit bench beta",
+        "adit reload",
+        "adit reload --dry-run",
     ] {
         let (text, ended) = run(line, &ctx).await;
         let error = ended.unwrap_err();
@@ -188,6 +196,16 @@ async fn what_the_agent_refuses_is_said_with_its_code_and_hint() {
     }
 }
 
+#[tokio::test]
+async fn a_mesh_file_that_the_agent_refuses_is_exit_4_with_its_place() {
+    let agent = FakeAgent { refuses: true, ..FakeAgent::default() };
+    let rig = Rig::start(agent, Limits::default());
+    let (text, ended) = run("adit reload", &context(&rig)).await;
+    let error = ended.unwrap_err();
+    assert_eq!((error.exit, error.code, text.as_str()), (4, "version_refused", ""));
+    assert_eq!(error.to_string(), "mesh.toml:2:8: the version is lower\n  help: raise it");
+}
+
 #[test]
 fn arguments_that_make_no_sense_are_turned_away_before_anything_is_asked() {
     for line in [
@@ -198,6 +216,7 @@ fn arguments_that_make_no_sense_are_turned_away_before_anything_is_asked() {
         "adit bench beta --seconds nan",
         "adit bench beta --seconds -1",
         "adit explain beta",
+        "adit reload mesh.toml",
         "adit explain beta ../etc",
         "adit check mesh.toml --min-validity 14d",
         "adit check --min-validity soon",

@@ -157,6 +157,38 @@ pub fn mesh_reload(source: &str, old_version: Option<u64>, version: Option<u64>,
     );
 }
 
+/// `connection.cut`: a change of the mesh ended a connection: `rule` is the entry of `allow` that had let it in, and `detail`
+/// says what became of it. Complete: as many as there were connections, at an operator's change.
+pub fn connection_cut(c: &Connection<'_>, rule: Option<&str>, detail: &str, mesh_version: u64) {
+    tracing::warn!(
+        target: TARGET,
+        event = "connection.cut",
+        id = c.id,
+        trace = %c.trace,
+        service = c.service.as_str(),
+        from = c.from.as_str(),
+        to = c.to.map(NodeName::as_str),
+        client = c.client.map(tracing::field::display),
+        path = c.path.map(Path::name),
+        reason = crate::reason::Reason::PermitWithdrawn.name(),
+        rule,
+        detail,
+        mesh_version,
+    );
+}
+
+/// `cert.renew`: this node has taken another certificate into use.
+pub fn cert_renew(node: &NodeName, serial: &dyn Display, old_serial: &dyn Display, not_after: &dyn Display) {
+    tracing::info!(
+        target: TARGET,
+        event = "cert.renew",
+        node = node.as_str(),
+        serial = %serial,
+        old_serial = %old_serial,
+        not_after = %not_after,
+    );
+}
+
 /// `cert.issue`: a certificate for `node` was issued here.
 pub fn cert_issue(node: &NodeName, serial: &dyn Display, not_after: &dyn Display) {
     tracing::info!(

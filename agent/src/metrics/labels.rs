@@ -65,3 +65,7 @@ labels!(
     /// A refusal.
     RefusalLabels { layer: Layer => layer.name(), reason: &'static str => reason }
 );
+labels!(
+    /// What became of a mesh document.
+    ReloadLabels { result: &'static str => result }
+);

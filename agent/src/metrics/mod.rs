@@ -23,7 +23,7 @@ use time::OffsetDateTime;
 
 use crate::refusals::Layer;
 use crate::vocabulary::{Direction, Path, PeerState, Role};
-use labels::{HandshakeLabels, LinkLabels, PeerLabels, RefusalLabels, ServiceBytesLabels, ServiceLabels};
+use labels::{HandshakeLabels, LinkLabels, PeerLabels, RefusalLabels, ReloadLabels, ServiceBytesLabels, ServiceLabels};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -45,6 +45,8 @@ pub struct Metrics {
     refusals: Family<RefusalLabels, Counter>,
     certificate_expiry: Gauge,
     mesh_version: Gauge,
+    mesh_reloads: Family<ReloadLabels, Counter>,
+    mesh_refused: Gauge,
     connect_duration: Histogram,
     handshake_duration: Histogram,
     ping_rtt: Histogram,
@@ -71,6 +73,8 @@ impl Metrics {
             refusals: Family::default(),
             certificate_expiry: Gauge::default(),
             mesh_version: Gauge::default(),
+            mesh_reloads: Family::default(),
+            mesh_refused: Gauge::default(),
             connect_duration: Histogram::new(LATENCY),
             handshake_duration: Histogram::new(LATENCY),
             ping_rtt: Histogram::new(ROUND_TRIP),
@@ -84,6 +88,12 @@ impl Metrics {
         let r = &mut all;
         r.register("build", "The agent's version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         r.register("mesh_version", "Version of the mesh document in force", self.mesh_version.clone());
+        r.register("mesh_reloads", "Mesh documents that were applied or refused", self.mesh_reloads.clone());
+        r.register(
+            "mesh_refused",
+            "1 while the mesh document on disk is not in force because it was refused",
+            self.mesh_refused.clone(),
+        );
         r.register_with_unit(
             "certificate_expiry_timestamp",
             "When this node's certificate expires, in seconds since 1970",
@@ -145,7 +155,7 @@ impl Metrics {
 
     /// The meter of the link to `peer`, a node of the mesh in force. Its series end when it is dropped.
     pub fn link(&self, peer: &NodeName) -> LinkMeter {
-        LinkMeter { metrics: self.clone(), peer: PeerLabels { peer: peer.clone() }, shown: None }
+        LinkMeter { metrics: self.clone(), peer: PeerLabels { peer: peer.clone() }, shown: None, ended: false }
     }
 
     /// The meter of one service of the mesh in force, on one side.
@@ -160,6 +170,18 @@ impl Metrics {
             opened: self.connections_opened.get_or_create_owned(&labels),
             bytes_in: bytes(Direction::In),
             bytes_out: bytes(Direction::Out),
+        }
+    }
+
+    /// The mesh no longer has this service: its series end.
+    pub fn forget_service(&self, service: &ServiceName) {
+        for role in [Role::Offer, Role::Reach] {
+            let labels = ServiceLabels { service: service.clone(), role };
+            self.connections.remove(&labels);
+            self.connections_opened.remove(&labels);
+        }
+        for direction in [Direction::In, Direction::Out] {
+            self.connection_bytes.remove(&ServiceBytesLabels { service: service.clone(), direction });
         }
     }
 
@@ -196,6 +218,18 @@ impl Metrics {
         self.certificate_expiry.set(not_after.unix_timestamp());
     }
 
+    /// A mesh document was applied, or refused and so is not in force.
+    pub fn mesh_reload(&self, applied: bool) {
+        let result = if applied { "applied" } else { "refused" };
+        self.mesh_reloads.get_or_create(&ReloadLabels { result }).inc();
+        self.mesh_refused.set(i64::from(!applied));
+    }
+
+    /// The mesh document on disk is the one in force.
+    pub fn mesh_is_in_force(&self) {
+        self.mesh_refused.set(0);
+    }
+
     /// The mesh document in force has this version.
     pub fn mesh_version(&self, version: u64) {
         self.mesh_version.set(i64::try_from(version).unwrap_or(i64::MAX));
@@ -215,6 +249,7 @@ pub struct LinkMeter {
     metrics: Metrics,
     peer: PeerLabels,
     shown: Option<LinkLabels>,
+    ended: bool,
 }
 
 impl LinkMeter {
@@ -222,7 +257,7 @@ impl LinkMeter {
     pub fn state(&mut self, path: Option<Path>, state: PeerState) {
         let labels =
             LinkLabels { peer: self.peer.peer.clone(), path: path.map_or("", Path::name), state: state.name() };
-        if self.shown.as_ref() == Some(&labels) {
+        if self.ended || self.shown.as_ref() == Some(&labels) {
             return;
         }
         if let Some(old) = self.shown.take() {
@@ -236,25 +271,43 @@ impl LinkMeter {
         }
     }
 
+    /// The link is given up: another one to the same peer may be measured from now on.
+    pub fn end(&mut self) {
+        self.take_away();
+        self.ended = true;
+    }
+
+    fn take_away(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Some(old) = self.shown.take() {
+            self.metrics.links.remove(&old);
+        }
+        self.metrics.link_rtt.remove(&self.peer);
+        self.metrics.link_skew.remove(&self.peer);
+    }
+
     /// A ping was answered after `rtt`.
     pub fn ping(&self, rtt: Duration) {
+        if self.ended {
+            return;
+        }
         self.metrics.ping_rtt.observe(rtt.as_secs_f64());
         self.metrics.link_rtt.get_or_create(&self.peer).set(rtt.as_secs_f64());
     }
 
     /// The peer's clock is ahead of ours by so many seconds.
     pub fn skew(&self, seconds: f64) {
-        self.metrics.link_skew.get_or_create(&self.peer).set(seconds);
+        if !self.ended {
+            self.metrics.link_skew.get_or_create(&self.peer).set(seconds);
+        }
     }
 }
 
 impl Drop for LinkMeter {
     fn drop(&mut self) {
-        if let Some(old) = self.shown.take() {
-            self.metrics.links.remove(&old);
-        }
-        self.metrics.link_rtt.remove(&self.peer);
-        self.metrics.link_skew.remove(&self.peer);
+        self.take_away();
     }
 }
 

@@ -25,6 +25,7 @@ fn populated() -> (Metrics, LinkMeter, OpenConnection) {
     metrics.connected(Duration::from_millis(3));
     metrics.certificate_expires(datetime!(2026-02-07 00:00 UTC));
     metrics.mesh_version(12);
+    metrics.mesh_reload(true);
     (metrics, link, open)
 }
 

@@ -36,8 +36,11 @@ const UNPROVEN: usize = 32;
 /// How long to wait when the process has run out of descriptors or memory.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
-/// Accepts TCP connections of peers until the agent drains.
-pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps: Caps) {
+/// Closes a port, once its sender is dropped.
+pub type Stop = oneshot::Receiver<()>;
+
+/// Accepts TCP connections of peers until the agent drains or the port is closed.
+pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps: Caps, mut stop: Stop) {
     let mut handshakes = JoinSet::new();
     let draining = host.reached(Phase::Draining);
     tokio::pin!(draining);
@@ -64,7 +67,14 @@ pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps
             },
             Some(_) = handshakes.join_next() => {}
             () = &mut draining => return,
+            _ = &mut stop => break,
         }
+    }
+    drop(listener);
+    // Handshakes that are under way are nobody's fault.
+    tokio::select! {
+        () = async { while handshakes.join_next().await.is_some() {} } => {}
+        () = &mut draining => {}
     }
 }
 
@@ -75,18 +85,18 @@ async fn greet(
     address: SocketAddr,
     (slot, evicted): (Slot, oneshot::Receiver<()>),
 ) {
-    tune(&tcp, host.limits.keepalive);
+    tune(&tcp, host.limits().keepalive);
     let snapshot = host.snapshot.load_full();
-    let deadline = Instant::now() + host.limits.handshake;
+    let deadline = Instant::now() + host.limits().handshake;
     let mine = host.hello(LaneRole::Opener);
     let result = tokio::select! {
-        result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, host.sealing, deadline) => result,
+        result = secure::accept(&snapshot.tls, &[ALPN_LANE, ALPN_CTL], tcp, mine, host.sealing(), deadline) => result,
         Ok(()) = evicted => return evict(host, address),
     };
     drop(slot);
     let secure = match result {
         Ok(mut secure) => {
-            secure.choose_congestion(&host.congestion);
+            secure.choose_congestion(&snapshot.settings.congestion);
             secure
         }
         Err(Refused::Identity(rejection)) => {
@@ -116,8 +126,9 @@ async fn greet(
     peer.tell(command).await;
 }
 
-/// Accepts QUIC connections of peers until the agent drains.
-pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: Caps) {
+/// Accepts QUIC connections of peers until the agent drains or the port is closed. The port serves the connections that it has
+/// until they end.
+pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: Caps, mut stop: Stop) {
     let mut handshakes = JoinSet::new();
     {
         let draining = host.reached(Phase::Draining);
@@ -145,19 +156,32 @@ pub async fn quic(host: Arc<Host>, peers: Arc<Peers>, endpoint: Endpoint, caps: 
                 }
                 Some(_) = handshakes.join_next() => {}
                 () = &mut draining => break,
+                _ = &mut stop => {
+                    endpoint.set_server_config(None);
+                    break;
+                }
             }
         }
     }
     // Connections live on as long as the endpoint does.
-    host.reached(Phase::Cut).await;
+    tokio::select! {
+        () = host.reached(Phase::Cut) => {}
+        () = left(&endpoint, handshakes), if *host.phase.borrow() < Phase::Draining => {}
+    }
     endpoint.close(0u32.into(), b"");
+    endpoint.wait_idle().await;
+}
+
+/// Resolves when handshakes that were under way have ended, and every connection of a port that is closed.
+async fn left(endpoint: &Endpoint, mut handshakes: JoinSet<()>) {
+    while handshakes.join_next().await.is_some() {}
     endpoint.wait_idle().await;
 }
 
 async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot, evicted: oneshot::Receiver<()>) {
     let address = incoming.remote_address();
     let started = Instant::now();
-    let deadline = started + host.limits.handshake;
+    let deadline = started + host.limits().handshake;
     let snapshot = host.snapshot.load_full();
     let failed = |name: &'static str, failure: Failure| {
         host.metrics.handshake_failed(Direction::In, "quic", name);
@@ -187,7 +211,8 @@ async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot, 
         } else {
             let share = peer.quic_share.clone();
             let (link, hello) = QuicLink::handshake(proven.connection, mine, false, &host.clock, share).await?;
-            Ok(Command::Quic { link, incarnation: hello.incarnation, proven: proven.peer })
+            let epoch = LaneEpoch::from(snapshot.epochs);
+            Ok(Command::Quic { link, incarnation: hello.incarnation, proven: proven.peer, epoch })
         }
     };
     let command = match timeout_at(deadline, greeting).await {

@@ -7,6 +7,7 @@
 //! ```
 
 mod carriers;
+mod changes;
 mod link;
 
 use std::collections::HashMap;
@@ -15,10 +16,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use self::changes::InMesh;
 use self::link::Up;
 use super::control::{self, Notice, Notices, Order};
 use super::dial::{self, Control};
@@ -29,10 +31,11 @@ use super::peer::{Command, Peer};
 use super::pool::policy::LaneEpoch;
 use super::quic::Quics;
 use super::serve::Serve;
-use crate::host::Host;
+use crate::host::{Host, Phase};
 use crate::identity::VerifiedPeer;
 use crate::metrics::LinkMeter;
 use crate::reason::Reason;
+use crate::snapshot::Snapshot;
 use crate::transport::failure::Failure;
 use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
@@ -60,9 +63,11 @@ type Greeted = (QuicLink, PeerHello, VerifiedPeer);
 enum Dialled {
     Control(Way, Result<Box<Control>, Failure>),
     Lane(LaneEpoch, Result<Box<Link>, Failure>),
-    Quic(Result<Box<Greeted>, Failure>),
-    Reverse(Result<Box<Link>, Failure>),
+    Quic(LaneEpoch, Result<Box<Greeted>, Failure>),
+    Reverse(LaneEpoch, Result<Box<Link>, Failure>),
 }
+
+pub(super) use changes::rules;
 
 pub(super) struct Actor {
     host: Arc<Host>,
@@ -90,6 +95,16 @@ pub(super) struct Actor {
     /// QUIC connections for streams.
     quics: Quics,
     draining: bool,
+    /// What late comers are told while it drains.
+    goodbye: Reason,
+    /// When what is left of a link that is given up is cut.
+    cut: Option<Instant>,
+    /// What the mesh says of the peer.
+    mesh: InMesh,
+    /// Where lanes are dialled.
+    dialled_to: Option<SocketAddr>,
+    /// How often its address has changed.
+    moves: watch::Sender<u64>,
 }
 
 impl Actor {
@@ -98,16 +113,13 @@ impl Actor {
         services: Arc<dyn Serve>,
         peer: Arc<Peer>,
         commands: mpsc::Receiver<Command>,
-        wanted: bool,
+        snapshot: &Snapshot,
         seed: u64,
     ) -> Self {
-        let snapshot = host.snapshot.load_full();
-        let has_address = snapshot.mesh.node(peer.name.as_str()).is_some_and(|n| !n.addresses().is_empty());
-        let linked = wanted || snapshot.shares_service_with(&peer.name);
+        let mesh = InMesh::of(snapshot, &peer.name);
         let now = Instant::now().into_std();
-        let mut machine =
-            Machine::new(snapshot.me(), &peer.name, has_address && linked, snapshot.mesh.transport(), seed, now);
-        machine.handle_want(wanted, now);
+        let mut machine = Machine::new(snapshot.me(), &peer.name, mesh.is_dialled(), mesh.transport, seed, now);
+        machine.handle_want(mesh.wanted, now);
         let (notice_queue, notices) = mpsc::channel(32);
         let meter = host.metrics.link(&peer.name);
         Self {
@@ -130,6 +142,11 @@ impl Actor {
             reversing: 0,
             quics: Quics::new(),
             draining: false,
+            goodbye: Reason::Draining,
+            cut: None,
+            mesh,
+            dialled_to: None,
+            moves: watch::Sender::new(0),
         }
     }
 
@@ -137,6 +154,7 @@ impl Actor {
     pub(super) async fn run(mut self) {
         let pool = self.peer.pool.clone();
         let mut tick = tokio::time::interval(TICK);
+        let mut phase = self.host.phase.subscribe();
         loop {
             self.act();
             self.publish();
@@ -156,6 +174,14 @@ impl Actor {
                     if let Ok(done) = done {
                         self.dialled(done);
                     }
+                }
+                Ok(()) = phase.changed() => {
+                    let phase = *phase.borrow_and_update();
+                    self.peer.stage.send_modify(|stage| stage.phase = stage.phase.max(phase));
+                }
+                () = at(self.cut) => {
+                    self.peer.stage.send_modify(|stage| stage.phase = Phase::Cut);
+                    self.cut = None;
                 }
                 Some(_) = self.tasks.join_next() => {}
                 Some(_) = self.channels.join_next() => {}
@@ -187,22 +213,16 @@ impl Actor {
                 }
             }
             Command::Lane { link, reverse, epoch } => self.lane_accepted(link, reverse, epoch),
-            Command::Quic { link, incarnation, proven } => self.quic_accepted(link, incarnation, proven),
+            Command::Quic { link, incarnation, proven, epoch } => self.quic_accepted(link, incarnation, proven, epoch),
             Command::Demand => self.machine.handle_demand(now),
             Command::Ping(answer) => {
                 if let Some(running) = self.control() {
                     running.orders.try_send(Order::Ping(answer)).ok();
                 }
             }
-            Command::Drain => {
-                self.draining = true;
-                for (_, running) in self.controls.drain() {
-                    running.orders.try_send(Order::Bye(Reason::Draining)).ok();
-                }
-                self.up = None;
-                self.peer.pool.shut();
-                self.quics.retire(&self.peer);
-            }
+            Command::Drain => self.drain(Reason::Draining),
+            Command::Leave => self.leave(),
+            Command::Changed => self.changed(),
         }
     }
 
@@ -257,8 +277,8 @@ impl Actor {
                 self.machine.handle_dial_failed(way, dial::for_machine(&failure), now);
             }
             Dialled::Lane(epoch, result) => self.lane_dialled(result, epoch),
-            Dialled::Quic(result) => self.quic_dialled(result),
-            Dialled::Reverse(result) => self.reverse_dialled(result),
+            Dialled::Quic(epoch, result) => self.quic_dialled(result, epoch),
+            Dialled::Reverse(epoch, result) => self.reverse_dialled(result, epoch),
         }
     }
 
@@ -280,7 +300,7 @@ impl Actor {
         let clock = self.host.clock;
         self.channels.spawn(control::run(control.stream, clock, queue, notices));
         if self.draining {
-            running.orders.try_send(Order::Bye(Reason::Draining)).ok();
+            running.orders.try_send(Order::Bye(self.goodbye)).ok();
             return None;
         }
         self.controls.insert(id, running);

@@ -113,9 +113,9 @@ async fn over_quic<T>(
     let attempt = async {
         let addresses = match known {
             Some(address) => vec![address],
-            None => addresses(host, peer, started + host.limits.connect).await?,
+            None => addresses(host, peer, started + host.limits().connect).await?,
         };
-        let deadline = Instant::now() + host.limits.handshake;
+        let deadline = Instant::now() + host.limits().handshake;
         let (proven, verdict) = host.quic.dial(&snapshot.tls, peer, &addresses, alpn, deadline).await?;
         let address = proven.connection.remote_address();
         match timeout_at(deadline, greet(proven, verdict)).await {
@@ -161,19 +161,19 @@ async fn secure(
 ) -> Result<Secure, Failure> {
     let snapshot = host.snapshot.load_full();
     let attempt = async {
-        let until = Instant::now() + host.limits.connect;
+        let until = Instant::now() + host.limits().connect;
         let addresses = match known {
             Some(address) => vec![address],
             None => addresses(host, peer, until).await?,
         };
-        let (tcp, _) = connect::connect(&addresses, until, host.limits.keepalive, |_, _| ()).await?;
-        let deadline = Instant::now() + host.limits.handshake;
-        secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), host.sealing, deadline).await
+        let (tcp, _) = connect::connect(&addresses, until, host.limits().keepalive, |_, _| ()).await?;
+        let deadline = Instant::now() + host.limits().handshake;
+        secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), host.sealing(), deadline).await
     };
     let mut result = attempt.await;
     match &mut result {
         Ok(secure) => {
-            secure.choose_congestion(&host.congestion);
+            secure.choose_congestion(&snapshot.settings.congestion);
             host.metrics.handshake_ok(Direction::Out, "tls", secure.took);
         }
         Err(failure) => note(host, peer, "tls", failure),

@@ -91,6 +91,8 @@ pub struct Peer {
     has_address: bool,
     transport: Transport,
     wanted: bool,
+    /// The peer has moved: the connection in use stays until there is one to where the peer is now.
+    moved: bool,
     /// The connection in use.
     up: Option<Control>,
     /// The peer has closed the connection in use because it keeps another: until when that has to be here.
@@ -126,6 +128,7 @@ impl Peer {
             has_address,
             transport,
             wanted: false,
+            moved: false,
             up: None,
             parted: None,
             run: None,
@@ -196,6 +199,14 @@ impl Peer {
         self.plan(now);
     }
 
+    /// The address that the connection in use was dialled at is no longer the peer's. It stays until the peer answers at its new
+    /// one.
+    pub fn handle_moved(&mut self, now: Instant) {
+        self.moved = self.up.is_some() && self.has_address;
+        (self.next, self.round, self.failures) = (None, None, 0);
+        self.plan(now);
+    }
+
     /// A dial has succeeded: the acceptor's HELLO is there.
     pub fn handle_dialled(&mut self, id: ControlId, way: Way, incarnation: Incarnation, now: Instant) {
         self.dialling[way.index()] = false;
@@ -228,6 +239,7 @@ impl Peer {
     pub fn handle_lost(&mut self, id: ControlId, now: Instant) {
         if let Some(control) = self.up.take_if(|control| control.id == id) {
             self.parted = None;
+            self.moved = false;
             self.actions.push_back(Action::Down(control.incarnation));
             self.next = None;
             if now.saturating_duration_since(control.since) >= STABLE {
@@ -295,6 +307,10 @@ impl Peer {
             self.actions.push_back(Action::Up { id, way, incarnation });
             self.probes = 0;
             self.errors[way.index()] = None;
+            if std::mem::take(&mut self.moved) && way == Way::Tls {
+                // What kept the new address from answering is over.
+                self.errors = [None, None];
+            }
             self.round = None;
             self.next = None;
         }

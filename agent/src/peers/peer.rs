@@ -16,6 +16,7 @@ use super::pool::policy::{Full, LaneEpoch};
 use super::pool::{Counts, Pool};
 use super::quic::Quic;
 use super::stream::Stream;
+use crate::host::Phase;
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::transport::lane::link::Link;
@@ -61,6 +62,15 @@ impl Status {
     };
 }
 
+/// By what the connections with a peer know that their time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stage {
+    /// Where the agent, or the link to this peer, is in its life.
+    pub(super) phase: Phase,
+    /// The identity and trust in force.
+    pub(super) epoch: LaneEpoch,
+}
+
 /// What the actor of a peer is told.
 pub(super) enum Command {
     /// The peer has dialled a control channel.
@@ -82,6 +92,8 @@ pub(super) enum Command {
         incarnation: Incarnation,
         /// Who is there.
         proven: VerifiedPeer,
+        /// The identity and trust that it was accepted with.
+        epoch: LaneEpoch,
     },
     /// An application waits.
     Demand,
@@ -89,6 +101,10 @@ pub(super) enum Command {
     Ping(oneshot::Sender<Duration>),
     /// The agent stops: say goodbye and let streams finish.
     Drain,
+    /// The mesh joins this node and the peer no longer: say goodbye and end.
+    Leave,
+    /// Another snapshot is in force.
+    Changed,
 }
 
 /// No stream could be had.
@@ -121,6 +137,8 @@ pub struct Peer {
     pub(super) ended: watch::Sender<Vec<Incarnation>>,
     /// What all QUIC connections of the peer share.
     pub(super) quic_share: PeerShare,
+    /// When what runs to the peer is to end.
+    pub(super) stage: watch::Sender<Stage>,
 }
 
 impl Peer {
@@ -190,6 +208,19 @@ impl Peer {
         }
     }
 
+    /// Resolves when the agent, or the link to this peer, has come to `phase`. What was made in `epoch` begins to drain as well
+    /// when identity or trust are others.
+    pub(super) async fn reached(&self, phase: Phase, epoch: LaneEpoch) {
+        let over = |now: &Stage| now.phase >= phase || (phase == Phase::Draining && now.epoch.is_after(epoch));
+        // The sender lives as long as `self`.
+        self.stage.subscribe().wait_for(over).await.ok();
+    }
+
+    /// Whether the agent stops, or the link to this peer does, rather than what ran over it being replaced.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stage.borrow().phase >= Phase::Draining
+    }
+
     /// Measures one round trip of the control channel.
     ///
     /// # Errors
@@ -244,6 +275,7 @@ impl Peer {
             quic: watch::Sender::new(None),
             ended: watch::Sender::new(Vec::new()),
             quic_share: PeerShare::default(),
+            stage: watch::Sender::new(Stage { phase: Phase::Ready, epoch: LaneEpoch::default() }),
         };
         (peer, queue)
     }

@@ -1,6 +1,6 @@
 //! All peers of this node, each with its actor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::actor::Actor;
-use super::peer::{Command, Peer, Status};
+use super::actor::{Actor, rules};
+use super::peer::{Command, Peer, Stage, Status};
 use super::pool::Pool;
-use super::pool::policy::Rules;
+use super::pool::policy::LaneEpoch;
 use super::serve::Serve;
 use crate::host::Host;
 use crate::transport::quic::PeerShare;
@@ -41,7 +41,7 @@ impl Peers {
     /// An actor for every node with which this one shares a service. Others get theirs when they come. `services` serves the
     /// streams that they open.
     pub fn start(host: Arc<Host>, services: Arc<dyn Serve>) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(host.limits.pending_connections));
+        let room = Arc::new(Semaphore::new(host.limits().pending_connections));
         let peers = Arc::new(Self { host: host.clone(), services, room, inner: Mutex::default() });
         let snapshot = host.snapshot.load_full();
         for name in snapshot.mesh.nodes().keys() {
@@ -58,18 +58,17 @@ impl Peers {
 
     /// The peer called `name`, a node of the mesh. `None` while the agent stops, or for this node itself.
     pub fn peer(&self, name: &NodeName) -> Option<Arc<Peer>> {
-        let snapshot = self.host.snapshot.load();
         let mut inner = self.inner();
+        // Under the lock: whoever takes another snapshot into force goes through all peers afterwards.
+        let snapshot = self.host.snapshot.load();
         if let Some(peer) = inner.peers.get(name) {
             return Some(peer.clone());
         }
         if inner.draining || name == snapshot.me() || snapshot.mesh.node(name.as_str()).is_none() {
             return None;
         }
-        let wanted = snapshot.reaches(name);
-        let limits = &self.host.limits;
-        let warm = if wanted { limits.lanes_warm } else { 0 };
-        let rules = Rules::new(warm, limits.lanes_per_peer, limits.pending_connections);
+        let rules = rules(&snapshot, snapshot.reaches(name));
+        let stage = Stage { phase: *self.host.phase.borrow(), epoch: LaneEpoch::from(snapshot.epochs) };
         let (commands, queue) = mpsc::channel(COMMANDS);
         let peer = Arc::new(Peer {
             name: name.clone(),
@@ -80,13 +79,37 @@ impl Peers {
             quic: watch::Sender::new(None),
             ended: watch::Sender::new(Vec::new()),
             quic_share: PeerShare::default(),
+            stage: watch::Sender::new(stage),
         });
         inner.peers.insert(name.clone(), peer.clone());
         // Different for every peer and every run, so that dials do not fall together.
         let seed = name.as_str().bytes().fold(self.host.incarnation.0, |seed, b| seed.rotate_left(7) ^ u64::from(b));
-        let actor = Actor::new(self.host.clone(), self.services.clone(), peer.clone(), queue, wanted, seed);
+        let actor = Actor::new(self.host.clone(), self.services.clone(), peer.clone(), queue, &snapshot, seed);
         inner.actors.spawn(actor.run());
         Some(peer)
+    }
+
+    /// Another snapshot is in force: says goodbye to the peers `removed` and to those that the mesh no longer has, tells all
+    /// others, and links those that are `added`.
+    pub async fn reconcile(&self, added: impl IntoIterator<Item = &NodeName>, removed: &BTreeSet<NodeName>) {
+        let (gone, kept) = {
+            let mut inner = self.inner();
+            while inner.actors.try_join_next().is_some() {}
+            let snapshot = self.host.snapshot.load();
+            let leaves =
+                |name: &NodeName, _: &mut _| removed.contains(name) || snapshot.mesh.node(name.as_str()).is_none();
+            let gone: Vec<_> = inner.peers.extract_if(.., leaves).map(|(_, peer)| peer).collect();
+            (gone, inner.peers.values().cloned().collect::<Vec<_>>())
+        };
+        for peer in gone {
+            peer.tell(Command::Leave).await;
+        }
+        for peer in kept {
+            peer.tell(Command::Changed).await;
+        }
+        for name in added {
+            self.peer(name);
+        }
     }
 
     /// All peers that have an actor, by name.

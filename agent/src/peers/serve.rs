@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::peer::Peer;
+use super::pool::policy::LaneEpoch;
 use super::quic::Quic;
-use crate::host::{Host, Phase};
+use crate::host::Phase;
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier};
@@ -89,20 +90,20 @@ impl Answer for QuicStream {
 /// Serves the streams of a QUIC connection until it is lost, or has retired and carried its last stream, or the agent has
 /// drained.
 pub(super) async fn quic(
-    host: &Arc<Host>,
     services: &Arc<dyn Serve>,
     peer: &Arc<Peer>,
     quic: &Arc<Quic>,
     proven: VerifiedPeer,
+    epoch: LaneEpoch,
 ) {
     let mut ended = pin!(peer.run_ended(quic.incarnation));
     let mut retires = pin!(async {
         tokio::select! {
-            () = host.reached(Phase::Draining) => quic.retire(),
+            () = peer.reached(Phase::Draining, epoch) => quic.retire(),
             () = quic.retired() => {}
         }
     });
-    let mut cut = pin!(host.reached(Phase::Cut));
+    let mut cut = pin!(peer.reached(Phase::Cut, epoch));
     let mut closed = pin!(quic.link.connection().closed());
     let mut lingers = None;
     let mut streams = JoinSet::new();
@@ -169,11 +170,17 @@ pub(super) async fn quic(
     }
 }
 
-/// Serves a lane until its opener closes it, it is lost, or the agent has drained.
-pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut link: Box<Link>) {
+/// Why a lane is let go of.
+fn why(peer: &Peer) -> Reason {
+    if peer.is_draining() { Reason::Draining } else { Reason::Superseded }
+}
+
+/// Serves a lane until its opener closes it, it is lost, or the agent has drained. Its opener is asked to let go of it when
+/// identity or trust are no longer those of `epoch`.
+pub(super) async fn lane(services: &dyn Serve, peer: &Peer, mut link: Box<Link>, epoch: LaneEpoch) {
     let mut ended = pin!(peer.run_ended(link.incarnation()));
     // What every lane waits for it waits for in one place: first for the one, then for the other.
-    let mut phase = pin!(host.reached(Phase::Draining));
+    let mut phase = pin!(peer.reached(Phase::Draining, epoch));
     let mut retired = false;
     let proven = link.peer().clone();
     loop {
@@ -184,8 +191,8 @@ pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut lin
                     return link.abort();
                 }
                 retired = true;
-                phase.set(host.reached(Phase::Cut));
-                link.retire(Reason::Draining);
+                phase.set(peer.reached(Phase::Cut, epoch));
+                link.retire(why(peer));
                 continue;
             }
             () = &mut ended => return link.abort(),
@@ -207,8 +214,8 @@ pub(super) async fn lane(host: &Host, services: &dyn Serve, peer: &Peer, mut lin
                         return link.abort();
                     }
                     retired = true;
-                    phase.set(host.reached(Phase::Cut));
-                    link.retire(Reason::Draining);
+                    phase.set(peer.reached(Phase::Cut, epoch));
+                    link.retire(why(peer));
                 }
                 () = &mut ended => return link.abort(),
             }

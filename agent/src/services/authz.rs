@@ -101,6 +101,23 @@ pub fn decide<'a>(
     Ok((service, rule))
 }
 
+/// Whether the mesh permits a connection from `from` to the service called `name`, on `to` if that node has been chosen: asked of
+/// live connections, at either end, when the mesh has changed.
+///
+/// # Errors
+/// Why not.
+pub fn still(mesh: &Mesh, from: &NodeName, to: Option<&NodeName>, name: &ServiceName) -> Result<(), Denied> {
+    match to {
+        Some(to) => decide(mesh, to, from, name).map(drop),
+        // Another node may be chosen.
+        None => {
+            let service = mesh.service(name.as_str()).ok_or_else(|| Denied::Unknown(name.clone()))?;
+            let first = service.on().first().unwrap_or(from);
+            decide(mesh, first, from, name).map(drop)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

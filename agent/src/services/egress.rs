@@ -116,7 +116,7 @@ struct Refused {
     told: String,
 }
 
-fn permit(host: &Host, peer: &VerifiedPeer, name: &ServiceName) -> Result<Permit, Refused> {
+fn permitted(host: &Host, peer: &VerifiedPeer, name: &ServiceName) -> Result<Permit, Refused> {
     let snapshot = host.snapshot.load();
     authz::permit(&snapshot.mesh, snapshot.me(), peer, name).map_err(|denied| Refused {
         service: denied.service().cloned(),
@@ -136,7 +136,7 @@ async fn service<S: Answer>(
     stream: &mut S,
     ended: impl Future<Output = ()>,
 ) -> Result<(), Refused> {
-    let permit = permit(host, peer, name)?;
+    let permit = permitted(host, peer, name)?;
     let client = client_text(open.client);
     let opening = Opening {
         service: name.clone(),
@@ -153,9 +153,21 @@ async fn service<S: Answer>(
         detail: full.to_string(),
         told: String::new(),
     })?;
+    // The mesh may have changed in between, and whoever looked for connections to cut has not seen this one.
+    permitted(host, peer, name)?;
     // Nobody has set it before.
     entry.path.set(path.name()).ok();
-    let app = Box::pin(reach(host, &permit, stream)).await?;
+    let mut told = pin!(live::told(cut));
+    let app = tokio::select! {
+        app = Box::pin(reach(host, &permit, stream)) => app?,
+        reason = told.as_mut() => return Err(Refused {
+            service: Some(name.clone()),
+            layer: if reason == Reason::PermitWithdrawn { Layer::Permit } else { Layer::Limit },
+            reason,
+            detail: reason.text().to_owned(),
+            told: String::new(),
+        }),
+    };
     reset_unless_in_order(&app);
     if stream.accept(&permit.target().to_string()).is_err() {
         // Cut in the meantime: so is the target's connection.
@@ -165,7 +177,7 @@ async fn service<S: Answer>(
     live.opened();
     // Not needed any longer, and every connection would keep it.
     drop(permit);
-    let (mut told, mut ended) = (pin!(live::told(cut)), pin!(ended));
+    let mut ended = pin!(ended);
     let end = live::run(&live, &app, stream, live::cut(told.as_mut(), ended.as_mut())).await;
     live.end(end.reason());
     Ok(())
@@ -180,7 +192,7 @@ async fn reach<S: Answer>(host: &Host, permit: &Permit, stream: &mut S) -> Resul
         told: detail.clone(),
         detail,
     };
-    let deadline = Instant::now() + host.limits.connect;
+    let deadline = Instant::now() + host.limits().connect;
     let gone = poll_fn(|cx| stream.poll_lost(cx));
     tokio::select! {
         connected = connect_target(host, permit.target(), deadline) => connected.map_err(|failure| {
@@ -201,7 +213,7 @@ async fn reach<S: Answer>(host: &Host, permit: &Permit, stream: &mut S) -> Resul
 /// # Errors
 /// Why not.
 pub async fn check_target(host: &Host, target: &Target) -> Result<(), Failure> {
-    connect_target(host, target, Instant::now() + host.limits.connect).await.map(drop)
+    connect_target(host, target, Instant::now() + host.limits().connect).await.map(drop)
 }
 
 async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Result<TcpStream, Failure> {
@@ -213,15 +225,15 @@ async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Resu
         Ok(found) => found?,
         Err(_) => return Err(Failure::new(Layer::Resolve, "no DNS server answered in time")),
     };
-    let congestion = host.congestion.clone();
+    let congestion = host.settings().congestion;
     let prepare = move |socket: &TcpSocket, address| congestion.set_towards_application(socket, address);
-    let (stream, _) = connect::connect(&addresses, deadline, host.limits.keepalive, prepare).await?;
+    let (stream, _) = connect::connect(&addresses, deadline, host.limits().keepalive, prepare).await?;
     Ok(stream)
 }
 
 /// Checks permit and target as [`service`] would, answers, and ends the stream.
 async fn probe<S: Answer>(host: &Host, peer: &VerifiedPeer, name: &ServiceName, stream: &mut S) -> Result<(), Refused> {
-    let permit = permit(host, peer, name)?;
+    let permit = permitted(host, peer, name)?;
     drop(reach(host, &permit, stream).await?);
     if stream.accept(&format!("{} (allowed by `{}`)", permit.target(), permit.rule())).is_ok() {
         stream.finish();

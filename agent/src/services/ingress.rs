@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::authz;
 use super::live::{self, Live};
 use crate::host::{Host, Phase};
 use crate::peers::open;
@@ -31,19 +32,35 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How long the far end may take to answer a cut.
 const WIND_UP: Duration = Duration::from_secs(2);
 
-/// Accepts applications of one service until the agent drains, then lets their connections end.
-pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, listener: TcpListener) {
-    tune_listener(&listener, host.limits.keepalive);
+/// Asks a listener to accept no more, by somewhere to say that it has stopped.
+pub type Stop = oneshot::Receiver<oneshot::Sender<()>>;
+
+/// Accepts applications of one service until it is told to stop or the agent drains, then lets their connections end.
+pub async fn listen(
+    host: Arc<Host>,
+    peers: Arc<Peers>,
+    service: ServiceName,
+    listener: Arc<TcpListener>,
+    mut stop: Stop,
+) {
+    tune_listener(&listener, host.limits().keepalive);
     if let Ok(address) = listener.local_addr() {
         // What a connection is accepted with, it inherits.
-        host.congestion.set_towards_application(&listener, address);
+        host.settings().congestion.set_towards_application(&*listener, address);
     }
     let mut sessions = JoinSet::new();
+    let mut heard = None;
     {
         let draining = host.reached(Phase::Draining);
         tokio::pin!(draining);
         loop {
             tokio::select! {
+                biased;
+                asked = &mut stop => {
+                    heard = asked.ok();
+                    break;
+                }
+                () = &mut draining => break,
                 accepted = listener.accept() => match accepted {
                     Ok((app, client)) => {
                         sessions.spawn(session(host.clone(), peers.clone(), service.clone(), app, client));
@@ -56,11 +73,14 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
                     Err(_) => {}
                 },
                 Some(_) = sessions.join_next() => {}
-                () = &mut draining => break,
             }
         }
     }
     drop(listener);
+    if let Some(stopped) = heard {
+        // Whoever asked may not wait for the answer.
+        stopped.send(()).ok();
+    }
     while sessions.join_next().await.is_some() {}
 }
 
@@ -100,10 +120,18 @@ impl Failed {
         let (layer, reason, detail) = match end {
             End::Lost(broken) => (Layer::NoRoute, Reason::LinkLost, broken.to_string()),
             End::Cut(reason @ Reason::LinkLost) => (Layer::NoRoute, *reason, reason.text().to_owned()),
+            End::Cut(reason @ Reason::PermitWithdrawn) => (Layer::Permit, *reason, reason.text().to_owned()),
             End::Cut(reason) | End::Far(reason) => (Layer::Limit, *reason, reason.text().to_owned()),
             End::Closed | End::Application(_) | End::Moved(_) => return None,
         };
         Some(Self { layer, reason, detail })
+    }
+}
+
+impl Failed {
+    fn withdrawn(service: &ServiceName) -> Self {
+        let detail = format!("the mesh no longer lets this node reach `{service}`");
+        Self { layer: Layer::Permit, reason: Reason::PermitWithdrawn, detail }
     }
 }
 
@@ -138,7 +166,8 @@ async fn carry(
     client: SocketAddr,
 ) -> Result<(), Failed> {
     let mut live = Live::begin(host, entry, Role::Reach);
-    let deadline = Instant::now() + host.limits.connect;
+    let deadline = Instant::now() + host.limits().connect;
+    let mut told = std::pin::pin!(live::told(cut));
     let offering = offering(host, peers, &entry.service)?;
     if let [only] = &offering[..] {
         entry.to.set(only.name().clone()).ok();
@@ -156,12 +185,18 @@ async fn carry(
             tracing::debug!(%error, %client, "the application left before a stream was ready");
             return Ok(());
         }
+        reason = told.as_mut() => {
+            return Err(Failed::unanswered(&End::Cut(reason)).unwrap_or_else(|| Failed::withdrawn(&entry.service)));
+        }
     };
     let peer = &offering[chosen];
     // Set already if there was no choice.
     entry.to.set(peer.name().clone()).ok();
+    if !is_permitted(host, entry) {
+        // Whoever looked for connections to cut did not know yet whom this one leads to.
+        return Err(Failed::withdrawn(&entry.service));
+    }
     entry.path.set(stream.path().name()).ok();
-    let mut told = std::pin::pin!(live::told(cut));
     let (end, stream) = live::run_moving(&mut live, &app, stream, told.as_mut(), (peer, deadline)).await;
     live.end(end.reason());
     // The application has all that it will get; what is left is between the agents.
@@ -205,13 +240,21 @@ async fn wind_up(peer: &Peer, stream: Stream, told: Pin<&mut impl Future<Output 
 /// The nodes that offer a service, in the order of the mesh file: the first whose link is up serves an application.
 fn offering(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Vec<Arc<Peer>>, Failed> {
     let snapshot = host.snapshot.load();
-    let offering = snapshot.mesh.service(service.as_str()).map(|s| s.on()).unwrap_or_default();
+    // An application may come in between the change of the mesh and the end of its listener.
+    let service_here = snapshot.mesh.service(service.as_str()).filter(|s| s.reachable_from(snapshot.me()));
+    let offering = service_here.ok_or_else(|| Failed::withdrawn(service))?.on();
     let known: Vec<_> = offering.iter().filter_map(|name| peers.peer(name)).collect();
     if known.is_empty() {
         let detail = format!("no node of the mesh offers `{service}`");
         return Err(Failed { layer: Layer::NoRoute, reason: Reason::NoPath, detail });
     }
     Ok(known)
+}
+
+/// Whether the mesh in force permits a connection.
+fn is_permitted(host: &Host, entry: &Entry) -> bool {
+    let snapshot = host.snapshot.load();
+    authz::still(&snapshot.mesh, &entry.from, entry.to.get(), &entry.service).is_ok()
 }
 
 fn note(

@@ -78,11 +78,12 @@ impl<'a> Live<'a> {
     }
 
     fn limits(&self) -> splice::Limits {
-        splice::Limits { idle: self.host.limits.idle, half_closed: self.host.limits.half_closed }
+        splice::Limits { idle: self.host.limits().idle, half_closed: self.host.limits().half_closed }
     }
 }
 
-fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_>) -> T) -> T {
+/// Calls `tell` with a connection as its audit events name it.
+pub fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_>) -> T) -> T {
     let path = match entry.path.get() {
         Some(&"lane") => Some(Path::Lane),
         Some(&"quic") => Some(Path::Quic),

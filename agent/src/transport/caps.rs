@@ -21,8 +21,9 @@ pub struct Limits {
     pub per_source: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    limits: Limits,
     next: u64,
     /// Oldest first; those that are done are taken out by their drop.
     under_way: VecDeque<(u64, oneshot::Sender<()>)>,
@@ -32,7 +33,6 @@ struct Counts {
 /// Counts handshakes. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Caps {
-    limits: Limits,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -44,11 +44,17 @@ pub struct Full(pub usize);
 impl Caps {
     /// No handshake under way yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, counts: Arc::default() }
+        let counts = Counts { limits, next: 0, under_way: VecDeque::new(), by_source: HashMap::new() };
+        Self { counts: Arc::new(Mutex::new(counts)) }
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on these are the caps.
+    pub fn limit(&self, limits: Limits) {
+        self.counts().limits = limits;
     }
 
     /// Room for one handshake with `address`, held until the [`Slot`] is dropped. Resolving, the receiver says that the
@@ -59,10 +65,11 @@ impl Caps {
     pub fn take(&self, address: SocketAddr) -> Result<(Slot, oneshot::Receiver<()>), Full> {
         let source = source(address);
         let mut counts = self.counts();
-        if counts.by_source.get(&source).copied().unwrap_or(0) >= self.limits.per_source {
-            return Err(Full(self.limits.per_source));
+        let limits = counts.limits;
+        if counts.by_source.get(&source).copied().unwrap_or(0) >= limits.per_source {
+            return Err(Full(limits.per_source));
         }
-        while counts.under_way.len() >= self.limits.total.max(1) {
+        while counts.under_way.len() >= limits.total.max(1) {
             if let Some((_, evict)) = counts.under_way.pop_front() {
                 // It may have ended in this moment.
                 evict.send(()).ok();

@@ -41,6 +41,7 @@ pub mod handshake;
 pub mod hello;
 pub mod ktls;
 pub mod lane;
+pub mod listen;
 pub mod message;
 pub mod quic;
 mod race;

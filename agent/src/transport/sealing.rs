@@ -1,7 +1,7 @@
 //! Who makes the records of TLS over TCP, of those that this host can have.
 
 use std::io;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use super::ktls::{Handed, Kernel, Missing, take_over};
 use super::record::{self, Received, Records};
@@ -21,12 +21,13 @@ pub enum Sealing {
 }
 
 impl Sealing {
-    /// What was asked for. If the kernel cannot have it, this agent's own instead, and why.
+    /// What was asked for. If the kernel cannot have it, this agent's own instead, and why. The kernel is tried once a process.
     pub fn choose(asked: RecordLayer) -> (Self, Option<String>) {
+        static KERNEL: OnceLock<(Sealing, Option<String>)> = OnceLock::new();
         match asked {
             RecordLayer::Adit => (Self::Adit, None),
             RecordLayer::Rustls => (Self::Rustls, None),
-            RecordLayer::Kernel => Self::of_kernel(Kernel::detect()),
+            RecordLayer::Kernel => KERNEL.get_or_init(|| Self::of_kernel(Kernel::detect())).clone(),
         }
     }
 

@@ -40,7 +40,7 @@ impl Actor {
         }
     }
 
-    fn dial_address(&self) -> Option<SocketAddr> {
+    pub(super) fn dial_address(&self) -> Option<SocketAddr> {
         let running = self.control()?;
         (running.direction == Direction::Out).then_some(running.address)
     }
@@ -48,7 +48,7 @@ impl Actor {
     /// Does what the pool wants: dials lanes, asks the peer to, closes old ones. When it wants more at the latest.
     pub(super) fn work_pool(&mut self) -> Option<Instant> {
         // Before the dials take theirs from the snapshot: a lane may be newer than its epoch, never older.
-        let epoch = LaneEpoch::from(self.host.snapshot.load().epochs);
+        let epoch = self.epoch();
         let Work { dial, ask, close, next } = self.peer.pool.work(epoch);
         for link in close {
             self.tasks.spawn(link.close());
@@ -94,13 +94,13 @@ impl Actor {
         if reverse {
             self.peer.pool.given(link, epoch);
         } else {
-            self.serve(link);
+            self.serve(link, epoch);
         }
     }
 
     /// Whether the peer may have one lane more. What it dials beyond the limit is closed.
     fn has_room(&mut self, link: &Link) -> bool {
-        let most = self.host.limits.lanes_per_peer;
+        let most = self.host.limits().lanes_per_peer;
         if self.lanes.count() < most {
             return true;
         }
@@ -126,9 +126,9 @@ impl Actor {
         }
     }
 
-    fn serve(&mut self, link: Box<Link>) {
-        let (host, services, peer) = (self.host.clone(), self.services.clone(), self.peer.clone());
-        self.tasks.spawn(async move { serve::lane(&host, &*services, &peer, link).await });
+    fn serve(&mut self, link: Box<Link>, epoch: LaneEpoch) {
+        let (services, peer) = (self.services.clone(), self.peer.clone());
+        self.tasks.spawn(async move { serve::lane(&*services, &peer, link, epoch).await });
     }
 
     /// Dials lanes that the peer asks for, to open streams on.
@@ -139,13 +139,14 @@ impl Actor {
         for _ in 0..count {
             let (host, name) = (self.host.clone(), self.peer.name.clone());
             let known = self.dial_address();
+            let epoch = self.epoch();
             self.dials.spawn(async move {
-                Dialled::Reverse(dial::lane(&host, &name, known, LaneRole::Reverse).await.map(Box::new))
+                Dialled::Reverse(epoch, dial::lane(&host, &name, known, LaneRole::Reverse).await.map(Box::new))
             });
         }
     }
 
-    pub(super) fn reverse_dialled(&mut self, result: Result<Box<Link>, Failure>) {
+    pub(super) fn reverse_dialled(&mut self, result: Result<Box<Link>, Failure>, epoch: LaneEpoch) {
         self.reversing -= 1;
         let Ok(link) = result else { return };
         if !self.is_of_use(link.incarnation()) {
@@ -153,7 +154,7 @@ impl Actor {
         }
         if self.has_room(&link) {
             self.lanes.add(&link);
-            self.serve(link);
+            self.serve(link, epoch);
         } else {
             // The peer has it already, and may have opened a stream on it.
             self.turn_away(link);
@@ -176,32 +177,40 @@ impl Actor {
         }
         let (host, name, known) = (self.host.clone(), self.peer.name.clone(), dialled.then_some(running.address));
         self.quics.dialling();
-        let share = self.peer.quic_share.clone();
-        self.dials.spawn(async move { Dialled::Quic(dial::quic_link(&host, &name, known, share).await.map(Box::new)) });
+        let (share, epoch) = (self.peer.quic_share.clone(), self.epoch());
+        self.dials.spawn(async move {
+            Dialled::Quic(epoch, dial::quic_link(&host, &name, known, share).await.map(Box::new))
+        });
         None
     }
 
-    pub(super) fn quic_dialled(&mut self, result: Result<Box<Greeted>, Failure>) {
+    pub(super) fn quic_dialled(&mut self, result: Result<Box<Greeted>, Failure>, epoch: LaneEpoch) {
         match result {
             Ok(greeted) if self.is_of_use(greeted.1.incarnation) => {
                 let (link, hello, proven) = *greeted;
                 self.quics.dialled(true);
-                self.serve_quic(link, hello.incarnation, proven);
+                self.serve_quic(link, hello.incarnation, proven, epoch);
             }
             Ok(_) | Err(_) => self.quics.dialled(false),
         }
     }
 
-    pub(super) fn quic_accepted(&mut self, link: QuicLink, incarnation: Incarnation, proven: VerifiedPeer) {
+    pub(super) fn quic_accepted(
+        &mut self,
+        link: QuicLink,
+        incarnation: Incarnation,
+        proven: VerifiedPeer,
+        epoch: LaneEpoch,
+    ) {
         if self.is_of_use(incarnation) {
-            self.serve_quic(link, incarnation, proven);
+            self.serve_quic(link, incarnation, proven, epoch);
         } else {
             link.close(Reason::LinkLost);
         }
     }
 
     /// Opens streams on a QUIC connection and serves those of the peer, until it ends.
-    fn serve_quic(&mut self, link: QuicLink, incarnation: Incarnation, proven: VerifiedPeer) {
+    fn serve_quic(&mut self, link: QuicLink, incarnation: Incarnation, proven: VerifiedPeer, epoch: LaneEpoch) {
         let quic = match self.quics.take(&self.peer, link, incarnation) {
             Ok(quic) => quic,
             Err(link) => return link.close(Reason::Limit),
@@ -209,9 +218,9 @@ impl Actor {
         if self.draining || self.up.as_ref().is_some_and(|up| up.way != Way::Quic) {
             quic.retire();
         }
-        let (host, services, peer) = (self.host.clone(), self.services.clone(), self.peer.clone());
+        let (services, peer) = (self.services.clone(), self.peer.clone());
         self.tasks.spawn(async move {
-            serve::quic(&host, &services, &peer, &quic, proven).await;
+            serve::quic(&services, &peer, &quic, proven, epoch).await;
             peer.forsake(&quic);
         });
     }

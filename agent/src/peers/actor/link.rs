@@ -7,6 +7,8 @@ use crate::peers::dial;
 use crate::peers::machine::{Action, CloseReason, ControlId};
 use crate::peers::path::Way;
 use crate::reason::Reason;
+use crate::refusals::Layer;
+use crate::transport::failure::Failure;
 use crate::transport::message::Incarnation;
 use crate::vocabulary::{Direction, Path, PeerState};
 
@@ -32,8 +34,13 @@ impl Actor {
                 Action::StartDial(_) if self.draining => {}
                 Action::StartDial(way) => {
                     let (host, name) = (self.host.clone(), self.peer.name.clone());
+                    let mut moves = self.moves.subscribe();
                     self.dials.spawn(async move {
-                        Dialled::Control(way, dial::control(&host, &name, way).await.map(Box::new))
+                        let dialled = tokio::select! {
+                            dialled = dial::control(&host, &name, way) => dialled.map(Box::new),
+                            Ok(()) = moves.changed() => Err(Failure::new(Layer::NoRoute, "its address has changed")),
+                        };
+                        Dialled::Control(way, dialled)
                     });
                 }
                 Action::CloseControl(ControlId(id), reason) => {
@@ -59,6 +66,7 @@ impl Actor {
     }
 
     fn came_up(&mut self, id: u64, way: Way, incarnation: Incarnation) {
+        let before = self.dialled_to.take();
         let replaced = self.up.take().is_some_and(|before| before.way == way);
         self.up = Some(Up { id, way, replaced, ending: None });
         // A run that had been taken for ended may be the one that lives.
@@ -88,12 +96,17 @@ impl Actor {
             Way::Tls => {
                 self.quics.retire(&self.peer);
                 self.peer.pool.open(incarnation, self.source(id));
+                self.dialled_to = self.dial_address();
+                // The peer has moved: what leads to where it was goes as it falls idle.
+                if let Some(left) = before.filter(|_| self.dialled_to.is_some() && before != self.dialled_to) {
+                    self.peer.pool.leave(left);
+                }
             }
             Way::Quic => self.peer.pool.shut(),
         }
     }
 
-    fn went_down(&mut self) {
+    pub(super) fn went_down(&mut self) {
         if let Some(up) = self.up.take() {
             let (reason, detail) = up.ending.unwrap_or_else(|| ("restarted", "the peer has started anew".to_owned()));
             audit::link_down(&self.peer.name, path_of(up.way), reason, &detail);

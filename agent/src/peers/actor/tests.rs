@@ -6,17 +6,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
-use crate::agent_file::Limits;
 use crate::clock::Clock;
 use crate::identity::{ALPN_CTL, TlsContext, tests::contexts};
 use crate::peers::registry::Peers;
 use crate::peers::serve::Serving;
-use crate::snapshot::{Epochs, Snapshot};
+use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::transport::message::{LaneRole, Open};
 use crate::transport::quic::QuicStream;
-use crate::transport::sealing::Sealing;
 use crate::transport::secure;
-use crate::vocabulary::Congestion;
 
 const BOUND: Duration = Duration::from_secs(20);
 const MESH: &str = r#"
@@ -49,8 +46,8 @@ impl Serve for Nothing {
 
 fn host_of(tls: TlsContext, run: u64) -> Arc<Host> {
     let mesh = mesh_config::Mesh::check(MESH, "mesh.toml").unwrap().mesh;
-    let snapshot = Snapshot { mesh: Arc::new(mesh), tls, epochs: Epochs::FIRST };
-    Host::new(snapshot, Limits::default(), Sealing::Adit, Congestion::default(), Clock::default(), Incarnation(run))
+    let snapshot = Snapshot { mesh: Arc::new(mesh), tls, epochs: Epochs::FIRST, settings: Settings::default() };
+    Host::new(snapshot, Clock::default(), Incarnation(run))
 }
 
 /// A control connection that beta has dialled: alpha's end and beta's.

@@ -8,7 +8,7 @@ use crate::peers::path::{DialFailure, Round, Way};
 impl Peer {
     pub(super) fn way_failed(&mut self, way: Way, failure: DialFailure, now: Instant) {
         // While the link is up, only what keeps it from a better way is of interest.
-        let tells = way.is_allowed(self.transport) && self.up.as_ref().is_none_or(|up| way < up.way);
+        let tells = way.is_allowed(self.transport) && (self.moved || self.up.as_ref().is_none_or(|up| way < up.way));
         self.errors[way.index()] = tells.then_some(failure);
         if let Some(round) = &mut self.round {
             round.handle_failed(way);
@@ -30,10 +30,10 @@ impl Peer {
     /// Starts what is due and decides when to look again.
     pub(super) fn plan(&mut self, now: Instant) {
         if !self.has_address {
-            (self.round, self.next) = (None, None);
+            (self.round, self.next, self.moved) = (None, None, false);
             return;
         }
-        match self.up.as_ref().map(|up| up.way) {
+        match self.up.as_ref().filter(|_| !self.moved).map(|up| up.way) {
             Some(Way::Tls) => (self.round, self.next) = (None, None),
             Some(Way::Quic) if !Way::Tls.is_allowed(self.transport) => (self.round, self.next) = (None, None),
             Some(Way::Quic) => {

@@ -14,6 +14,7 @@
 pub mod policy;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,6 +65,8 @@ struct Inner {
     closing: Vec<Lane>,
     /// The run of the peer that the link leads to.
     incarnation: Option<Incarnation>,
+    /// Where the peer was before it moved.
+    left: Option<SocketAddr>,
     /// The last number that was given to a lane or a waiter.
     last: u64,
     /// When lanes that came back with something to say are to say it, unless they have been handed out again.
@@ -111,6 +114,7 @@ impl Pool {
             waiters: HashMap::new(),
             closing: Vec::new(),
             incarnation: None,
+            left: None,
             last: 0,
             unsaid: None,
             alarm: None,
@@ -141,15 +145,29 @@ impl Pool {
     /// Idle lanes to another run are dropped at once.
     pub fn open(&self, incarnation: Incarnation, source: Source) {
         self.tell(|inner, now| {
-            inner.incarnation = Some(incarnation);
+            (inner.incarnation, inner.left) = (Some(incarnation), None);
             inner.lose(now, |link| link.incarnation() != incarnation);
             inner.policy.handle_up(source, now);
+        });
+    }
+
+    /// The peer has moved away from `address`: lanes to it are closed as they fall idle.
+    pub fn leave(&self, address: SocketAddr) {
+        self.tell(|inner, now| {
+            inner.left = Some(address);
+            let lanes = inner.idle.iter().filter(|(_, link)| link.address() == address).map(|(lane, _)| *lane);
+            lanes.collect::<Vec<_>>().into_iter().for_each(|lane| inner.policy.handle_outdated(lane, now));
         });
     }
 
     /// The link is down or runs another way: idle lanes are closed.
     pub fn shut(&self) {
         self.tell(|inner, now| inner.policy.handle_down(now));
+    }
+
+    /// The agent is told other limits, or has another interest in the peer.
+    pub fn keep_to(&self, rules: Rules) {
+        self.tell(|inner, now| inner.policy.handle_rules(rules, now));
     }
 
     /// A lane that was [to be dialled](Work::dial) is up. `epoch` is the one that its dial began in.
@@ -272,6 +290,7 @@ impl Inner {
     /// Whether an idle lane leads to the right run of the peer and has not ended. `waker` is to hear of its end.
     fn is_of_use(&self, link: &mut Link, waker: &Waker) -> bool {
         self.incarnation.is_none_or(|run| run == link.incarnation())
+            && self.left != Some(link.address())
             && link.poll_idle(&mut Context::from_waker(waker)).is_pending()
             && link.is_reusable()
     }

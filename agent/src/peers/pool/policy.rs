@@ -83,6 +83,13 @@ pub struct LaneEpoch {
     pub trust: u64,
 }
 
+impl LaneEpoch {
+    /// Whether identity or trust have changed since `other`.
+    pub fn is_after(self, other: Self) -> bool {
+        self.identity > other.identity || self.trust > other.trust
+    }
+}
+
 impl From<Epochs> for LaneEpoch {
     fn from(epochs: Epochs) -> Self {
         Self { identity: epochs.identity, trust: epochs.trust }
@@ -274,6 +281,21 @@ impl Policy {
                 self.no_use.reset();
             }
         }
+        self.plan(now);
+    }
+
+    /// An idle lane leads to where the peer no longer is: it is retired.
+    pub fn handle_outdated(&mut self, lane: LaneId, now: Instant) {
+        if let Some(at) = self.idle.iter().position(|idle| idle.lane == lane) {
+            self.idle.remove(at);
+            self.actions.push_back(Action::Retire(lane));
+        }
+        self.plan(now);
+    }
+
+    /// The agent is told other limits, or has another interest in the peer. Lanes that are too many go as they fall idle.
+    pub fn handle_rules(&mut self, rules: Rules, now: Instant) {
+        self.rules = rules;
         self.plan(now);
     }
 

@@ -276,3 +276,34 @@ fn a_link_stays_up_while_the_connection_that_the_peer_keeps_is_on_its_way() {
     arrives.handle_superseded(ControlId(1), now + STABLE);
     assert_eq!((drain(&mut arrives), arrives.next_timeout()), (vec![], None));
 }
+
+#[test]
+fn a_peer_that_has_moved_keeps_its_link_until_it_answers_at_its_new_address() {
+    let now = Instant::now();
+    let mut peer = peer(true, Transport::Tls, now);
+    peer.handle_want(true, now);
+    drain(&mut peer);
+    peer.handle_dialled(ControlId(1), Way::Tls, RUN, now);
+    assert_eq!(drain(&mut peer), [up(1, Way::Tls, RUN)]);
+    peer.handle_moved(now);
+    assert_eq!(drain(&mut peer), [Action::StartDial(Way::Tls)]);
+    let mut at = now;
+    for _ in 0..5 {
+        peer.handle_dial_failed(Way::Tls, silent(), at);
+        assert_eq!(drain(&mut peer), [], "the link stays");
+        assert!(peer.error().is_some(), "and it is told why it does not move");
+        at = peer.next_timeout().unwrap();
+        assert!(at - now <= 5 * BACK_OFF_WANTED);
+        peer.handle_timeout(at);
+        assert_eq!(drain(&mut peer), [Action::StartDial(Way::Tls)]);
+    }
+    let mut lost = peer.clone();
+    peer.handle_dialled(ControlId(2), Way::Tls, RUN, at);
+    assert_eq!(drain(&mut peer), [close(1, CloseReason::Duplicate), up(2, Way::Tls, RUN)]);
+    assert_eq!((peer.next_timeout(), peer.error()), (None, None));
+    // Lost before that, it is like any other.
+    lost.handle_lost(ControlId(1), at);
+    assert_eq!(drain(&mut lost), [Action::Down(RUN)]);
+    lost.handle_dialled(ControlId(2), Way::Tls, RUN, at);
+    assert_eq!(drain(&mut lost), [up(2, Way::Tls, RUN)]);
+}

@@ -1,0 +1,130 @@
+use std::time::Duration;
+
+use super::*;
+use crate::clock::Clock;
+use crate::identity::tests::contexts;
+use crate::reconcile::documents::Fingerprints;
+
+const MESH: &str = "[mesh]\nname = \"lab\"\nversion = 3\n[node.alpha]\n[node.beta]\n";
+
+fn mesh(text: &str) -> Arc<Mesh> {
+    Arc::new(Mesh::check(text, "mesh.toml").unwrap().mesh)
+}
+
+fn file(text: &str) -> AgentFile {
+    AgentFile::check(&format!("node = \"alpha\"\n{text}"), "agent.toml").unwrap().0
+}
+
+fn running() -> Snapshot {
+    let [alpha, _] = contexts(["alpha", "beta"]);
+    Snapshot { mesh: mesh(MESH), tls: alpha, epochs: Epochs::FIRST, settings: Settings::from(&file("")) }
+}
+
+/// A directory with this mesh file and agent file; key, certificate and roots are those that run.
+fn documents(running: &Snapshot, text: &str, agent: &str) -> Documents {
+    Documents {
+        file: "mesh.toml".to_owned(),
+        text: Some(text.to_owned()),
+        mesh: Mesh::check(text, "mesh.toml").map(|checked| Arc::new(checked.mesh)),
+        agent: AgentFile::check(&format!("node = \"alpha\"\n{agent}"), "agent.toml").map(|(file, _)| file),
+        identity: Ok(running.tls.identity().clone()),
+        trust: Ok(running.tls.judge().trust.clone()),
+        warnings: Vec::new(),
+        seen: Fingerprints::of(std::path::Path::new("/nonexistent")),
+    }
+}
+
+fn judge(text: &str, agent: &str) -> (Snapshot, Next) {
+    let running = running();
+    let next = Next::judge(documents(&running, text, agent), &running, &file(""));
+    (running, next)
+}
+
+#[test]
+fn a_document_takes_the_place_of_a_lower_one_and_of_an_equal_one_with_a_warning() {
+    for (text, changes, warned) in [
+        (MESH.to_owned(), false, false),
+        (MESH.replace("version = 3", "version = 4"), true, false),
+        (format!("# other\n{MESH}"), true, true),
+    ] {
+        let (running, next) = judge(&text, "");
+        assert!(next.refused.is_empty());
+        assert_eq!((next.changes(), !next.warnings.is_empty()), (changes, warned), "{text}");
+        let after = next.snapshot(&running);
+        assert_eq!(after.epochs, Epochs { mesh: 1 + u64::from(changes), ..Epochs::FIRST });
+        assert_eq!(after.mesh.digest(), Digest::of(text.as_bytes()));
+    }
+}
+
+#[test]
+fn what_is_refused_is_told_at_its_place_and_leaves_the_mesh() {
+    for (text, code, kind, told) in [
+        (
+            MESH.replace("version = 3", "version = 2"),
+            "version_refused",
+            FailureKind::Refused,
+            "mesh.toml:3:11: version 2 is lower than version 3, which is running: raise it above 3",
+        ),
+        (
+            MESH.replace("lab", "den"),
+            "other_mesh",
+            FailureKind::Refused,
+            "mesh.toml:2:8: the document is of mesh `den`, and mesh `lab` is running",
+        ),
+        (
+            MESH.replace("version = 3", "version = 4").replace("alpha", "gamma"),
+            "not_a_member",
+            FailureKind::Usage,
+            "mesh.toml:2:8: the mesh would have no node `alpha`, which this host is",
+        ),
+        (format!("{MESH}[node.Beta]\n[nodes]\n"), "document", FailureKind::Usage, "mesh.toml:6:7: "),
+    ] {
+        let (running, next) = judge(&text, "");
+        let [refused] = &next.refused[..] else { panic!("{text}: {:?}", next.refused) };
+        assert_eq!((refused.part, refused.code, refused.kind), (Part::Mesh, code, kind));
+        assert!(refused.text().starts_with(told), "{}", refused.text());
+        assert!(!next.changes() && next.snapshot(&running).mesh == running.mesh);
+    }
+}
+
+#[test]
+fn a_bad_part_keeps_no_good_one_from_coming_into_force() {
+    let (running, next) = judge("[[[", "[limits]\nidle = \"5s\"\n");
+    assert_eq!(next.refused.iter().map(|r| r.part).collect::<Vec<_>>(), [Part::Mesh]);
+    let after = next.snapshot(&running);
+    assert_eq!(after.settings.limits.idle, Some(Duration::from_secs(5)));
+    assert_eq!(after.epochs, Epochs::FIRST);
+    let (_, next) = judge(&MESH.replace("version = 3", "version = 4"), "nodes = 3\n");
+    assert_eq!(next.refused.iter().map(|r| r.part).collect::<Vec<_>>(), [Part::Agent]);
+    assert!(next.mesh.is_some());
+}
+
+#[test]
+fn of_the_agent_file_what_cannot_change_live_waits_and_is_named() {
+    let text = "metrics = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n[log]\nlevel = \"debug\"\n[limits]\nconnect = \"1s\"\n\
+                pending_connections = 7\n";
+    let (running, next) = judge(MESH, text);
+    assert_eq!(next.applied, ["listen", "limits.connect"]);
+    assert_eq!(next.needs_restart, ["metrics", "log.level", "limits.pending_connections"]);
+    assert!(next.warnings[0].contains("metrics, log.level, limits.pending_connections"), "{:?}", next.warnings);
+    let after = next.snapshot(&running).settings.limits;
+    assert_eq!(after.connect, Duration::from_secs(1));
+    assert_eq!(after.pending_connections, running.settings.limits.pending_connections);
+    // Said again, it is still what waits.
+    let again = Next::judge(documents(&running, MESH, text), &running, &next.agent);
+    assert_eq!((again.applied.len(), again.needs_restart), (0, next.needs_restart));
+    assert_eq!(running.tls.clock().now().offset(), Clock::default().now().offset());
+}
+
+#[test]
+fn another_identity_and_other_roots_raise_their_epochs() {
+    let running = running();
+    let [other, _] = contexts(["alpha", "beta"]);
+    let mut documents = documents(&running, MESH, "");
+    documents.identity = Ok(other.identity().clone());
+    documents.trust = Ok(other.judge().trust.clone());
+    let next = Next::judge(documents, &running, &file(""));
+    let after = next.snapshot(&running);
+    assert_eq!(after.epochs, Epochs { mesh: 1, identity: 2, trust: 2 });
+    assert_eq!(after.tls.identity().serial(), other.identity().serial());
+}

@@ -1,0 +1,396 @@
+//! The task that applies one change after the other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_config::ServiceName;
+use time::OffsetDateTime;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+
+use super::answer;
+use super::documents::{Documents, Fingerprints, MESH_FILE, config_error, files};
+use super::listeners::Listeners;
+use super::plan::{Cut, LiveConnection, Plan, Running, cuts};
+use super::ports::Ports;
+use super::reload::{Next, Part, Refused};
+use super::settle::Settle;
+use super::state::State;
+use super::watch::{Watch, Written};
+use crate::admin::backend::{Failure, FailureKind};
+use crate::admin::view::{Reload, ReloadRequest, ServiceState};
+use crate::agent_file::AgentFile;
+use crate::host::{Host, Phase};
+use crate::logging::audit;
+use crate::peers::registry::Peers;
+use crate::reason::Reason;
+use crate::services::live::with_audit;
+use crate::snapshot::Snapshot;
+
+/// How often the files are looked at although nothing was heard of them: watches get lost.
+const POLL: Duration = Duration::from_secs(5);
+/// How often the files are read again because they changed meanwhile, and the pause before that.
+const READINGS: usize = 50;
+const AGAIN: Duration = Duration::from_millis(50);
+/// Requests that wait for their turn.
+const ASKS: usize = 16;
+
+/// What the agent starts with.
+pub struct Start {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The agent file in force.
+    pub file: AgentFile,
+    /// What the files were before they were read.
+    pub seen: Fingerprints,
+    /// When that was.
+    pub applied_at: OffsetDateTime,
+    /// What an operator should know although the agent starts.
+    pub warnings: Vec<String>,
+    /// The agent's own ports.
+    pub ports: Ports,
+}
+
+/// Asks the [`Reloader`].
+#[derive(Debug, Clone)]
+pub struct Handle {
+    asks: mpsc::Sender<Ask>,
+    state: watch::Receiver<State>,
+}
+
+/// A request for a reload.
+#[derive(Debug)]
+struct Ask {
+    request: ReloadRequest,
+    answer: oneshot::Sender<Result<Reload, Failure>>,
+}
+
+impl Handle {
+    /// How what runs stands to what the directory says.
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Has the directory read and what changed applied; with `dry_run` only says what would be done.
+    ///
+    /// # Errors
+    /// What does not hold, or that the agent is stopping.
+    pub async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
+        let (answer, told) = oneshot::channel();
+        let stopping = |_| Failure::new(FailureKind::Unavailable, "draining", "the agent is stopping");
+        self.asks.send(Ask { request, answer }).await.map_err(|_| stopping(()))?;
+        told.await.map_err(|_| stopping(()))?
+    }
+}
+
+/// Owns the listeners, and brings into force what the directory says.
+pub struct Reloader {
+    dir: PathBuf,
+    host: Arc<Host>,
+    peers: Arc<Peers>,
+    listeners: Listeners,
+    /// The agent file as far as it is in force.
+    agent: AgentFile,
+    ports: Ports,
+    state: watch::Sender<State>,
+    asks: mpsc::Receiver<Ask>,
+    watch: Watch,
+    settle: Settle<Written>,
+    /// The files when they were judged last.
+    seen: Fingerprints,
+}
+
+/// What came of a reading of the directory.
+struct Outcome {
+    next: Next,
+    plan: Plan,
+    before: Arc<Snapshot>,
+    after: Arc<Snapshot>,
+}
+
+impl Reloader {
+    /// Opens the listeners of all services that this node reaches.
+    pub async fn start(start: Start, host: Arc<Host>, peers: Arc<Peers>) -> (Self, Handle) {
+        let snapshot = host.snapshot.load_full();
+        let mut listeners = Listeners::new(host.clone(), peers.clone());
+        let plan = Plan::between(&snapshot.mesh, &snapshot.mesh, snapshot.me(), &Running::default());
+        let bound = listeners.bind(&plan);
+        listeners.apply(&plan, bound).await;
+        let services = listeners.describe(&snapshot);
+        for service in services.iter().filter(|service| service.state == ServiceState::Unsupported) {
+            tell_unsupported(&service.name, service.error.as_deref());
+        }
+        let Start { dir, file, seen, applied_at, warnings, ports } = start;
+        let state = State { applied_at, refused: None, services, warnings };
+        let (state, shown) = watch::channel(state);
+        let (sender, asks) = mpsc::channel(ASKS);
+        let watch = Watch::new(files(&dir));
+        let settle = Settle::new();
+        let this = Self { dir, host, peers, listeners, agent: file, ports, state, asks, watch, settle, seen };
+        (this, Handle { asks: sender, state: shown })
+    }
+
+    /// Runs until the agent drains; then gives the listeners, whose connections may end in their own time, and the ports, which
+    /// end with the agent.
+    pub async fn run(mut self, mut hangup: Signal) -> (JoinSet<()>, Ports) {
+        let host = self.host.clone();
+        let draining = host.reached(Phase::Draining);
+        tokio::pin!(draining);
+        tokio::select! {
+            () = &mut draining => {}
+            () = self.serve(&mut hangup) => {}
+        }
+        (self.listeners.into_tasks(), self.ports)
+    }
+
+    async fn serve(&mut self, hangup: &mut Signal) {
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.arm().await;
+        loop {
+            let due = self.settle.due().map(Instant::from_std);
+            let (retry, port_retry) = (self.listeners.next_retry(), self.ports.next_retry());
+            tokio::select! {
+                biased;
+                // First, so that whoever asks finds out who is writing.
+                seen = self.watch.seen() => {
+                    let now = Instant::now().into_std();
+                    seen.into_iter().for_each(|seen| self.settle.handle_seen(seen, now));
+                    self.arm().await;
+                }
+                Some(Ask { request, answer }) = self.asks.recv() => {
+                    let told = if self.settle.is_writing() { Err(unsettled(&self.dir)) } else { self.reload(&request).await };
+                    // Whoever asked may have gone.
+                    answer.send(told).ok();
+                }
+                Some(()) = hangup.recv() => {
+                    tracing::info!("SIGHUP: reading the files again");
+                    // Half a file is not taken: what is being written is read when its writer is done.
+                    if !self.settle.is_writing() {
+                        self.reload(&ReloadRequest::default()).await.ok();
+                    }
+                }
+                () = at(due) => {
+                    self.settle.handle_taken();
+                    self.look(true).await;
+                }
+                _ = poll.tick() => self.look(false).await,
+                () = at(retry) => {
+                    if self.listeners.retry() {
+                        self.publish_services();
+                    }
+                }
+                () = at(port_retry) => self.ports.reconcile(self.agent.listen.as_deref()),
+                () = self.listeners.ended() => {}
+                () = self.ports.ended() => {}
+            }
+        }
+    }
+
+    /// Watches what there is to watch now.
+    async fn arm(&mut self) {
+        let closed = self.watch.arm().await;
+        let now = Instant::now().into_std();
+        closed.into_iter().for_each(|closed| self.settle.handle_seen(closed, now));
+    }
+
+    /// Looks whether the files are others than those that were judged last. If they are `settled` they are applied, else they
+    /// are given time to settle.
+    async fn look(&mut self, settled: bool) {
+        let dir = self.dir.clone();
+        let Ok(found) = spawn_blocking(move || Fingerprints::of(&dir)).await else { return };
+        if found == self.seen {
+            return;
+        }
+        if settled {
+            // What came of it has been told where operators look.
+            self.reload(&ReloadRequest::default()).await.ok();
+        } else if self.settle.due().is_none() {
+            self.settle.handle_seen(super::settle::Seen::Changed, Instant::now().into_std());
+            self.arm().await;
+        }
+    }
+
+    /// A reading of the files during which they did not change.
+    async fn read(&self, mesh: Option<&Path>) -> Option<Documents> {
+        for _ in 0..READINGS {
+            let (dir, snapshot, now) = (self.dir.clone(), self.host.snapshot.load_full(), self.host.clock.now());
+            let mesh = mesh.map_or_else(|| dir.join(MESH_FILE), Path::to_owned);
+            let read = move || Documents::read(&dir, &mesh, snapshot.me(), snapshot.mesh.name(), now);
+            if let Some(documents) = spawn_blocking(read).await.ok().flatten() {
+                return Some(documents);
+            }
+            sleep(AGAIN).await;
+        }
+        None
+    }
+
+    async fn reload(&mut self, request: &ReloadRequest) -> Result<Reload, Failure> {
+        let dry_run = request.dry_run;
+        let Some(documents) = self.read(request.file.as_deref()).await else {
+            return Err(unsettled(&self.dir));
+        };
+        let before = self.host.snapshot.load_full();
+        let seen = documents.seen.clone();
+        let next = Next::judge(documents, &before, &self.agent);
+        let after = Arc::new(next.snapshot(&before));
+        let running = Running { listeners: self.listeners.running(), connections: self.connections() };
+        let plan = Plan::between(&before.mesh, &after.mesh, before.me(), &running);
+        let mut outcome = Outcome { next, plan, before, after };
+        if !dry_run {
+            self.seen = seen;
+            self.apply(&mut outcome).await;
+        }
+        let Outcome { next, plan, before, after } = &outcome;
+        if next.refused.is_empty() {
+            let failed = if dry_run { Vec::new() } else { answer::failed(self.listeners.failed()) };
+            Ok(answer::reload(dry_run, next, plan, (before, after), failed, &self.host.table.all()))
+        } else {
+            Err(answer::refused(next))
+        }
+    }
+
+    /// Brings into force what changed: new listeners are bound first, then all else follows the snapshot.
+    async fn apply(&mut self, outcome: &mut Outcome) {
+        let Outcome { next, plan, before, after } = outcome;
+        if next.changes() {
+            let bound = self.listeners.bind(plan);
+            self.host.snapshot.store(after.clone());
+            self.host.table.limit(after.settings.limits.connections);
+            self.ports.limit(&after.settings.limits);
+            plan.cut = cuts(&before.mesh, &after.mesh, &self.connections());
+            self.cut(&plan.cut, after);
+            self.listeners.apply(plan, bound).await;
+            self.peers.reconcile(&plan.link, &plan.unlink).await;
+            let is_gone = |service: &&ServiceName| !after.mesh.services().contains_key(*service);
+            before.mesh.services().keys().filter(is_gone).for_each(|service| self.host.metrics.forget_service(service));
+            self.agent = next.agent.clone();
+            self.ports.reconcile(self.agent.listen.as_deref());
+        }
+        self.tell(outcome);
+        self.publish(outcome);
+    }
+
+    /// The connections that are live now.
+    fn connections(&self) -> Vec<LiveConnection> {
+        let all = self.host.table.all();
+        let live = all.iter().map(|c| LiveConnection {
+            id: c.id,
+            service: c.service.clone(),
+            from: c.from.clone(),
+            to: c.to.get().cloned(),
+        });
+        live.collect()
+    }
+
+    fn cut(&self, cuts: &[Cut], after: &Snapshot) {
+        let all = self.host.table.all();
+        for cut in cuts {
+            let Some(connection) = all.iter().find(|c| c.id == cut.connection.id) else { continue };
+            let version = after.mesh.version().number();
+            with_audit(connection, |c| audit::connection_cut(c, cut.rule.as_deref(), &cut.because, version));
+            connection.cut(Reason::PermitWithdrawn);
+        }
+    }
+
+    /// Tells log, audit and metrics what came of it.
+    fn tell(&self, outcome: &Outcome) {
+        let Outcome { next, plan, before, after } = outcome;
+        let source = self.dir.join(MESH_FILE).display().to_string();
+        let old = before.mesh.version().number();
+        if next.mesh.is_some() {
+            let version = after.mesh.version().number();
+            self.host.metrics.mesh_version(version);
+            self.host.metrics.mesh_reload(true);
+            audit::mesh_reload(&source, Some(old), Some(version), None);
+            tracing::info!(
+                opened = plan.open.len(),
+                closed = plan.close.len(),
+                linked = plan.link.len(),
+                unlinked = plan.unlink.len(),
+                cut = plan.cut.len(),
+                "mesh version {old} → {version} is in force"
+            );
+        }
+        if next.identity.is_some() {
+            let identity = after.tls.identity();
+            self.host.metrics.certificate_expires(identity.not_after());
+            let old = before.tls.identity().serial();
+            audit::cert_renew(after.me(), &identity.serial(), &old, &identity.not_after());
+            tracing::info!(serial = identity.serial(), "another certificate is in force for new handshakes");
+        }
+        if next.trust.is_some() {
+            tracing::info!("other accepted roots are in force for new handshakes");
+        }
+        if !next.applied.is_empty() {
+            tracing::info!(keys = next.applied.join(", "), "the agent file is in force");
+        }
+        for refused in &next.refused {
+            let text = refused.text();
+            tracing::error!("not applied, and what was in force stays: {text}");
+            if refused.part == Part::Mesh {
+                self.host.metrics.mesh_reload(false);
+                audit::mesh_reload(&source, Some(old), refused.mesh.map(|(version, _)| version), Some(&text));
+            }
+        }
+        if next.mesh.is_none() && !next.refused.iter().any(|refused| refused.part == Part::Mesh) {
+            self.host.metrics.mesh_is_in_force();
+        }
+        for warning in &next.warnings {
+            if !self.state.borrow().warnings.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+    }
+
+    /// Tells `status` what came of it.
+    fn publish(&self, Outcome { next, after, .. }: &Outcome) {
+        let services = self.listeners.describe(after);
+        let refused_mesh = |refused: &&Refused| refused.part == Part::Mesh;
+        let refused = next
+            .refused
+            .iter()
+            .find(refused_mesh)
+            .and_then(|refused| Some((refused.mesh?.1, config_error(refused.problems.first()?))));
+        let mut warnings = next.warnings.clone();
+        warnings.extend(self.ports.error().map(|error| format!("{error}; the ports of before stay open")));
+        let others = next.refused.iter().filter(|refused| !refused_mesh(refused));
+        warnings.extend(others.map(|refused| format!("not applied, what was in force stays: {}", refused.text())));
+        let now = self.host.clock.now();
+        self.state.send_modify(|state| {
+            for service in services.iter().filter(|service| service.state == ServiceState::Unsupported) {
+                if !state.services.contains(service) {
+                    tell_unsupported(&service.name, service.error.as_deref());
+                }
+            }
+            if next.mesh.is_some() {
+                state.applied_at = now;
+            }
+            (state.services, state.refused, state.warnings) = (services, refused, warnings);
+        });
+    }
+
+    fn publish_services(&self) {
+        let services = self.listeners.describe(&self.host.snapshot.load());
+        self.state.send_modify(|state| state.services = services);
+    }
+}
+
+fn unsettled(dir: &Path) -> Failure {
+    let text = format!("somebody is writing into the files in {}", dir.display());
+    Failure::new(FailureKind::Unavailable, "unsettled", text).with_hint("try again when they rest")
+}
+
+fn tell_unsupported(service: &str, why: Option<&str>) {
+    tracing::error!(service, "service `{service}`: {}", why.unwrap_or_default());
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
