@@ -100,8 +100,8 @@ fn the_lint_sees_what_it_looks_for() {
     }
 }
 
-#[test]
-fn every_family_is_documented_and_every_documented_one_exists() {
+#[tokio::test]
+async fn every_family_is_documented_and_every_documented_one_exists() {
     let text = populated().0.text();
     let page = include_str!("../../../docs/metrics.md");
     let exposed: BTreeSet<_> = text

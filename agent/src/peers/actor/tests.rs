@@ -13,6 +13,7 @@ use crate::peers::serve::Serving;
 use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::transport::message::{LaneRole, Open};
 use crate::transport::quic::QuicStream;
+use crate::transport::sealing::Sealing;
 use crate::transport::secure;
 
 const BOUND: Duration = Duration::from_secs(20);
