@@ -66,6 +66,7 @@ mod load;
 mod model;
 mod name;
 mod peers;
+pub mod published;
 mod raw;
 mod scan;
 mod source;
