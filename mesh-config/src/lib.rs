@@ -60,6 +60,7 @@ pub mod document;
 mod duration;
 mod edit;
 mod fault;
+pub mod gossip;
 mod groups;
 mod listeners;
 mod load;
