@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_config::{MeshName, NodeName};
-use rcgen::{Certificate, Issuer};
+use rcgen::{Certificate, CertificateParams, Issuer};
 use time::OffsetDateTime;
 
 use crate::atomic;
@@ -139,8 +139,34 @@ impl Authority {
         validity: Option<Duration>,
         now: OffsetDateTime,
     ) -> Result<Issued, Error> {
-        let signer = self.signer.as_deref().ok_or_else(|| Error::NoKey(self.dir.join(INTERMEDIATE_KEY)))?;
-        let window = self.window(validity, now)?;
+        self.certify(
+            Source::Intermediate,
+            node,
+            key,
+            validity.map_or(profile::LEAF_LIFE, life),
+            now,
+            |mesh, serial, window| profile::leaf(mesh, node, serial, window),
+        )
+    }
+
+    /// Signs what `params` says, and records it on the disk before it is given out.
+    pub(crate) fn certify(
+        &mut self,
+        source: Source<'_>,
+        name: &NodeName,
+        key: &PublicKey,
+        life: time::Duration,
+        now: OffsetDateTime,
+        params: impl FnOnce(&MeshName, Serial, Window) -> Result<CertificateParams, Error>,
+    ) -> Result<Issued, Error> {
+        let (by, signer): (&CaCertificate, &dyn Signer) = match source {
+            Source::Root(key) => (&self.root, key),
+            Source::Intermediate => {
+                let absent = || Error::NoKey(self.dir.join(INTERMEDIATE_KEY));
+                (&self.intermediate, self.signer.as_deref().ok_or_else(absent)?)
+            }
+        };
+        let window = window(by, life, now)?;
         let _lock = Lock::acquire(&self.dir)?;
         atomic::sweep(&self.dir)?;
         self.index.refresh()?;
@@ -150,41 +176,37 @@ impl Authority {
                 break serial;
             }
         };
-        let issuer = Issuer::from_ca_cert_der(&self.intermediate.der, signer).map_err(Error::Encode)?;
-        let params = profile::leaf(&self.root.mesh, node, serial, window)?;
+        let issuer = Issuer::from_ca_cert_der(&by.der, signer).map_err(Error::Encode)?;
+        let params = params(&self.root.mesh, serial, window)?;
+        let publisher = !params.custom_extensions.is_empty();
         let certificate = params.signed_by(key, &issuer).map_err(Error::Encode)?;
         self.index.append(Event::Issued(Record {
             serial,
-            node: node.clone(),
+            node: name.clone(),
+            publisher,
             not_before: window.not_before,
             not_after: window.not_after,
-            issuer: self.intermediate.subject.clone(),
+            issuer: by.subject.clone(),
             revoked: None,
             der: certificate.der().to_vec(),
         }))?;
+        let above = if let Source::Root(_) = source { "" } else { &by.pem };
         Ok(Issued {
-            chain_pem: certificate.pem() + &self.intermediate.pem,
+            chain_pem: certificate.pem() + above,
             serial,
             not_before: window.not_before,
             not_after: window.not_after,
-            issuer: self.intermediate.subject.clone(),
+            issuer: by.subject.clone(),
         })
     }
 
-    fn window(&self, validity: Option<Duration>, now: OffsetDateTime) -> Result<Window, Error> {
-        let issuer = self.intermediate.window;
-        if now < issuer.not_before {
-            return Err(Error::ClockBehind { now, begins: issuer.not_before });
-        }
-        if now > issuer.not_after {
-            return Err(Error::IssuerExpired(issuer.not_after));
-        }
-        let life = match validity {
-            Some(life) if life.as_secs() == 0 => return Err(Error::NoValidity),
-            Some(life) => time::Duration::try_from(life).unwrap_or(time::Duration::MAX),
-            None => profile::LEAF_LIFE,
-        };
-        Ok(Window::new(now, life).within(issuer))
+    /// The root's key, read for one signature; nothing if it is not on this host.
+    pub(crate) fn root_key(&self) -> Result<Option<PrivateKey>, Error> {
+        load_key(&self.root_key_path(), &self.root, &mut Vec::new())
+    }
+
+    pub(crate) fn root_key_path(&self) -> PathBuf {
+        self.dir.join(ROOT_KEY)
     }
 
     /// All certificates issued, oldest first, as of the last reading: [`Authority::open`] or [`Authority::issue`].
@@ -237,6 +259,32 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("dir", &self.dir).field("mesh", &self.root.mesh).finish_non_exhaustive()
     }
+}
+
+/// Which certificate signs.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'k> {
+    Root(&'k PrivateKey),
+    Intermediate,
+}
+
+/// A length of time as certificates reckon it.
+pub(crate) fn life(validity: Duration) -> time::Duration {
+    time::Duration::try_from(validity).unwrap_or(time::Duration::MAX)
+}
+
+fn window(by: &CaCertificate, life: time::Duration, now: OffsetDateTime) -> Result<Window, Error> {
+    let issuer = by.window;
+    if now < issuer.not_before {
+        return Err(Error::ClockBehind { now, begins: issuer.not_before });
+    }
+    if now > issuer.not_after {
+        return Err(Error::IssuerExpired(issuer.not_after));
+    }
+    if life < time::Duration::SECOND {
+        return Err(Error::NoValidity);
+    }
+    Ok(Window::new(now, life).within(issuer))
 }
 
 /// The lock, if nobody has it and the directory can be written; reading needs neither.

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::csr::PublicKey;
 use crate::der::{self, ECDSA_WITH_SHA256};
 use crate::error::Error;
-use crate::profile::Window;
+use crate::profile::{PUBLISHER_USAGE, Window};
 
 /// The largest certificate file that is read, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -110,7 +110,8 @@ impl Summary {
         let names = x509.subject_alternative_name().ok()?.map(|s| s.value.general_names.iter().map(show).collect());
         let usages = x509.extended_key_usage().ok()?.map(|e| {
             let e = e.value;
-            [(e.client_auth, "clientAuth"), (e.server_auth, "serverAuth"), (e.any, "any")]
+            let publishes = e.other.iter().any(|oid| oid.as_bytes() == PUBLISHER_USAGE);
+            [(e.client_auth, "clientAuth"), (e.server_auth, "serverAuth"), (e.any, "any"), (publishes, "meshPublisher")]
                 .into_iter()
                 .filter_map(|(on, name)| on.then_some(name))
                 .collect()

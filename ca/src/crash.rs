@@ -10,7 +10,8 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use crate::disk::faults::{self, Plan};
-use crate::{Authority, Error, NodeKey, PublicKey, Serial, Staging, atomic};
+use crate::last_good::tests::rank;
+use crate::{Authority, Error, LastGood, NodeKey, PublicKey, Serial, Staging, atomic};
 
 const NOW: OffsetDateTime = datetime!(2030-01-01 12:00 UTC);
 
@@ -199,6 +200,47 @@ fn a_node_directory_never_has_a_key_without_its_mode() {
             let other = NodeKey::generate().unwrap();
             let refused = crate::write_node_directory(&dir.join("n"), &other, "chain", "trust");
             assert!(matches!(refused, Err(Error::Exists(_))));
+        },
+    );
+}
+
+#[test]
+fn the_last_good_document_is_the_old_or_the_new_and_never_below_its_floor() {
+    at_every_step(
+        |dir| {
+            let mut kept = LastGood::open(&dir.join("state")).unwrap();
+            kept.keep(rank(1, 1), b"old").unwrap();
+            kept
+        },
+        |_, kept| kept.keep(rank(1, 2), b"new"),
+        |dir, result, mut same, case| {
+            let mut opened = LastGood::open(&dir.join("state")).unwrap();
+            let document = opened.document(9).unwrap().unwrap();
+            assert!(document == b"new" || document == b"old" && result.is_err(), "{case}");
+            let is = rank(1, if document == b"new" { 2 } else { 1 });
+            assert!(opened.floor().is_some_and(|floor| floor <= is), "{case}: what is kept can be used");
+            assert!(result.is_err() || opened.floor() == Some(rank(1, 2)), "{case}");
+            assert!(opened.keep(rank(1, 0x7fff), b"").is_ok() && same.keep(rank(1, 0x7fff), b"x").is_ok(), "{case}");
+            assert!(leftovers(&dir.join("state")).is_empty(), "{case}");
+        },
+    );
+}
+
+#[test]
+fn a_delegation_is_recorded_or_was_never_given_out() {
+    let key = NodeKey::generate().unwrap().public_key();
+    let first = mesh_config::published::Generation::FIRST;
+    at_every_step(
+        |dir| (Authority::create(&dir.join("ca"), &mesh(), NOW).unwrap(), None),
+        |_, (authority, given)| {
+            *given = Some(authority.delegate(&node(), &key, first, None, NOW)?.serial);
+            Ok(())
+        },
+        |dir, result, (_, given), case| {
+            let opened = Authority::open(&dir.join("ca")).unwrap();
+            assert_eq!(given.is_some(), result.is_ok());
+            assert!(given.is_none_or(|given| serials(&opened) == [given]), "{case}");
+            assert!(opened.records().iter().all(crate::Record::publisher), "{case}");
         },
     );
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mesh_config::published::Rank;
 use time::OffsetDateTime;
 
 /// Why the authority, or the files it keeps, refused.
@@ -67,6 +68,14 @@ pub enum Error {
     /// A life of less than a second.
     #[error("a certificate has to be valid for at least one second")]
     NoValidity,
+    /// A mesh document below the greatest that was kept.
+    #[error("document {rank} is older than {floor}, which was in force here")]
+    BelowFloor {
+        /// The document's rank.
+        rank: Rank,
+        /// The least that is taken.
+        floor: Rank,
+    },
     /// Not a certificate signing request that can be granted.
     #[error("the signing request was refused: {0}")]
     Csr(#[from] CsrError),
@@ -124,6 +133,7 @@ impl Error {
             Self::IssuerExpired(_) => "issuer-expired",
             Self::ClockBehind { .. } => "clock-behind",
             Self::NoValidity => "validity",
+            Self::BelowFloor { .. } => "older",
             Self::Csr(_) => "csr",
             Self::BadKey(_) => "bad-key",
             Self::Crypto(_) | Self::Encode(_) => "crypto",

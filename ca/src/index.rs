@@ -233,6 +233,7 @@ mod tests {
         Event::Issued(Record {
             serial: serial(n),
             node: NodeName::new("alpha").unwrap(),
+            publisher: n.is_multiple_of(2),
             not_before: OffsetDateTime::UNIX_EPOCH,
             not_after: OffsetDateTime::UNIX_EPOCH,
             issuer: "CN=intermediate".to_owned(),

@@ -82,6 +82,15 @@ impl PrivateKey {
         atomic::write(path, self.to_pem()?.as_bytes(), atomic::SECRET)
     }
 
+    /// An ECDSA signature with SHA-256 over `message`, as ASN.1 (RFC 3279 §2.2.3).
+    ///
+    /// # Errors
+    /// [`Error::Crypto`] if the system gives no randomness.
+    pub fn signature(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signed = self.pair.sign(&SystemRandom::new(), message);
+        signed.map(|s| s.as_ref().to_vec()).map_err(|_| Error::Crypto("a signature could not be made"))
+    }
+
     /// The public half.
     pub fn public_key(&self) -> PublicKey {
         PublicKey::from_pair(&self.pair)
@@ -106,10 +115,7 @@ impl PublicKeyData for PrivateKey {
 
 impl SigningKey for PrivateKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.pair
-            .sign(&SystemRandom::new(), message)
-            .map(|s| s.as_ref().to_vec())
-            .map_err(|_| rcgen::Error::RemoteKeyError)
+        self.signature(message).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }
 

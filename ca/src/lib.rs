@@ -41,11 +41,13 @@ mod certificate;
 #[cfg(test)]
 mod crash;
 mod csr;
+mod delegate;
 mod der;
 mod disk;
 mod error;
 mod index;
 mod key;
+mod last_good;
 mod lock;
 mod node_dir;
 mod pem;
@@ -59,7 +61,10 @@ pub use certificate::{Summary, fingerprint};
 pub use csr::{MAX_CSR, PublicKey};
 pub use error::{CsrError, Error};
 pub use key::{NodeKey, PrivateKey, Signer, Warning, read_secret};
-pub use node_dir::{NODE_CHAIN, NODE_KEY, TRUST, write_node_directory};
+pub use last_good::LastGood;
+pub use node_dir::{
+    NODE_CHAIN, NODE_KEY, PUBLISHER_CHAIN, PUBLISHER_KEY, TRUST, write_node_directory, write_publisher_directory,
+};
 pub use record::{Record, State};
 pub use serial::{NotASerial, Serial};
 pub use staging::Staging;

@@ -1,14 +1,14 @@
-//! What stands in each of the three kinds of certificate (RFC 5280 §4).
+//! What stands in each of the four kinds of certificate (RFC 5280 §4).
 //!
-//! | | root | intermediate | node |
-//! |---|---|---|---|
-//! | signed by | itself | root | intermediate |
-//! | life | 10 years | 1 year | 7 days unless asked otherwise |
-//! | basicConstraints, critical | CA, path length 1 | CA, path length 0 | no CA |
-//! | keyUsage, critical | keyCertSign, cRLSign | keyCertSign, cRLSign | digitalSignature |
-//! | extendedKeyUsage | – | – | clientAuth, serverAuth |
-//! | nameConstraints, critical | DNS: MESH | DNS: MESH | – |
-//! | subjectAltName | – | – | `spiffe://MESH/node/NAME`, DNS `NAME.MESH` |
+//! | | root | intermediate | node | publisher |
+//! |---|---|---|---|---|
+//! | signed by | itself | root | intermediate | root, or intermediate in the first generation |
+//! | life | 10 years | 1 year | 7 days unless asked otherwise | 1 year unless asked otherwise |
+//! | basicConstraints, critical | CA, path length 1 | CA, path length 0 | no CA | no CA |
+//! | keyUsage, critical | keyCertSign, cRLSign | keyCertSign, cRLSign | digitalSignature | digitalSignature |
+//! | extendedKeyUsage | – | – | clientAuth, serverAuth | [`PUBLISHER_USAGE`] alone |
+//! | nameConstraints, critical | DNS: MESH | DNS: MESH | – | – |
+//! | subjectAltName | – | – | `spiffe://MESH/node/NAME`, DNS `NAME.MESH` | `spiffe://MESH/publisher/NAME/generation/N` |
 //!
 //! All have subject and authority key identifiers (RFC 7093 method 1), a random serial of 128 bits, and begin five
 //! minutes before they are made, for hosts whose clocks are behind. None outlives its issuer.
@@ -17,10 +17,11 @@
 //! intermediate for those that do not (RFC 5280 §6.1 leaves it open). There is no URI constraint, because
 //! rustls-webpki refuses every URI name under one; who verifies checks the SPIFFE trust domain by its own rule.
 
+use mesh_config::published::Generation;
 use mesh_config::{MeshName, NodeName};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    KeyUsagePurpose, NameConstraints, PublicKeyData, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints, PublicKeyData, SanType, string::Ia5String,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -33,8 +34,20 @@ pub const ROOT_LIFE: Duration = Duration::days(3652);
 pub const INTERMEDIATE_LIFE: Duration = Duration::days(365);
 /// How long a node's certificate is valid unless asked otherwise.
 pub const LEAF_LIFE: Duration = Duration::days(7);
+/// How long a publisher's certificate is valid unless asked otherwise.
+pub const PUBLISHER_LIFE: Duration = Duration::days(365);
 /// How far before its making a certificate begins.
 pub const BACK_DATED: Duration = Duration::minutes(5);
+
+/// The extended key usage of who may sign mesh documents, as the content octets of its object identifier:
+/// `2.25.97786147917561254226021775744996369714.1.1`.
+///
+/// Anybody may derive an arc below 2.25 from a random UUID (ITU-T X.667 §7); this one is of
+/// `4990ed52-a111-4a32-ab48-e808fb426532`. Below it, 1 is for key usages, and 1.1 is this.
+pub const PUBLISHER_USAGE: &[u8] = &[
+    0x69, 0x81, 0x93, 0x90, 0xf6, 0xd4, 0xd4, 0x91, 0x8a, 0xa8, 0xe5, 0xab, 0xa4, 0xba, 0x81, 0x8f, 0xda, 0x89, 0xca,
+    0x32, 0x01, 0x01,
+];
 
 /// First and last second of a certificate's life, both within it (RFC 5280 §4.1.2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +126,30 @@ pub(crate) fn leaf(
     params.subject_alt_names =
         vec![SanType::URI(ascii(spiffe_id(mesh, node))?), SanType::DnsName(ascii(dns_name(mesh, node))?)];
     Ok(params)
+}
+
+pub(crate) fn publisher(
+    mesh: &MeshName,
+    name: &NodeName,
+    generation: Generation,
+    serial: Serial,
+    window: Window,
+) -> Result<CertificateParams, Error> {
+    let mut params = base(serial, window);
+    params.distinguished_name.push(DnType::CommonName, name.as_str());
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // By hand, since rcgen takes no arc above 64 bits: a sequence of one object identifier (RFC 5280 §4.2.1.12).
+    let length = u8::try_from(PUBLISHER_USAGE.len()).map_err(|_| Error::Crypto("an extension is too long"))?;
+    let usage = [&[0x30, length + 2, 0x06, length], PUBLISHER_USAGE].concat();
+    params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 37], usage)];
+    params.subject_alt_names = vec![SanType::URI(ascii(publisher_id(mesh, name, generation))?)];
+    Ok(params)
+}
+
+/// The name in a publisher's certificate: `spiffe://MESH/publisher/NAME/generation/N`. It can be no node's.
+pub fn publisher_id(mesh: &MeshName, name: &NodeName, generation: Generation) -> String {
+    format!("spiffe://{mesh}/publisher/{name}/generation/{generation}")
 }
 
 /// A node's SPIFFE ID: `spiffe://MESH/node/NAME`.

@@ -13,6 +13,7 @@ use crate::serial::Serial;
 pub struct Record {
     pub(crate) serial: Serial,
     pub(crate) node: NodeName,
+    pub(crate) publisher: bool,
     pub(crate) not_before: OffsetDateTime,
     pub(crate) not_after: OffsetDateTime,
     pub(crate) issuer: String,
@@ -38,9 +39,14 @@ impl Record {
         self.serial
     }
 
-    /// The node it names.
+    /// The node or the publisher that it names.
     pub fn node(&self) -> &NodeName {
         &self.node
+    }
+
+    /// Whether it is for signing mesh documents, rather than a node's.
+    pub fn publisher(&self) -> bool {
+        self.publisher
     }
 
     /// The first second of its life.
@@ -96,8 +102,20 @@ pub(crate) enum Event {
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase", deny_unknown_fields)]
 enum Line {
-    Issued { serial: String, node: String, not_before: i64, not_after: i64, issuer: String, certificate: String },
-    Revoked { serial: String, at: i64 },
+    Issued {
+        serial: String,
+        node: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        publisher: bool,
+        not_before: i64,
+        not_after: i64,
+        issuer: String,
+        certificate: String,
+    },
+    Revoked {
+        serial: String,
+        at: i64,
+    },
 }
 
 impl Event {
@@ -106,6 +124,7 @@ impl Event {
             Self::Issued(r) => Line::Issued {
                 serial: r.serial.to_string(),
                 node: r.node.to_string(),
+                publisher: r.publisher,
                 not_before: r.not_before.unix_timestamp(),
                 not_after: r.not_after.unix_timestamp(),
                 issuer: r.issuer.clone(),
@@ -119,15 +138,18 @@ impl Event {
     pub(crate) fn from_json(text: &str) -> Option<Self> {
         let time = |t| OffsetDateTime::from_unix_timestamp(t).ok();
         Some(match serde_json::from_str(text).ok()? {
-            Line::Issued { serial, node, not_before, not_after, issuer, certificate } => Self::Issued(Record {
-                serial: serial.parse().ok()?,
-                node: NodeName::new(&node).ok()?,
-                not_before: time(not_before)?,
-                not_after: time(not_after)?,
-                issuer,
-                revoked: None,
-                der: STANDARD.decode(certificate).ok()?,
-            }),
+            Line::Issued { serial, node, publisher, not_before, not_after, issuer, certificate } => {
+                Self::Issued(Record {
+                    serial: serial.parse().ok()?,
+                    node: NodeName::new(&node).ok()?,
+                    publisher,
+                    not_before: time(not_before)?,
+                    not_after: time(not_after)?,
+                    issuer,
+                    revoked: None,
+                    der: STANDARD.decode(certificate).ok()?,
+                })
+            }
             Line::Revoked { serial, at } => Self::Revoked { serial: serial.parse().ok()?, at: time(at)? },
         })
     }

@@ -15,6 +15,11 @@ use crate::name::{GroupName, MeshName, NodeName, ServiceName};
 pub struct MeshVersion(pub(crate) u64);
 
 impl MeshVersion {
+    /// The version of this number: from 1 to the greatest integer of a TOML document.
+    pub fn new(number: u64) -> Option<Self> {
+        (1..=i64::MAX.unsigned_abs()).contains(&number).then_some(Self(number))
+    }
+
     /// The number.
     pub fn number(self) -> u64 {
         self.0
@@ -38,6 +43,11 @@ impl Digest {
         let mut all = [0; 32];
         all.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
         Self(all)
+    }
+
+    /// The digest with these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// The 32 bytes.
