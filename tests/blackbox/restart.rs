@@ -147,7 +147,7 @@ fn burst() -> Result<()> {
         let at_its_end = [alpha.usage()?.resident, beta.usage()?.resident];
         for (at, agent) in [&alpha, &beta].into_iter().enumerate() {
             let (before, at_its_end) = (before[at], at_its_end[at]);
-            ensure!(at_its_end > before / 10 * 15, "it was no burst: {before} then {at_its_end}");
+            ensure!(at_its_end > before / 10 * 13, "it was no burst: {before} then {at_its_end}");
             eventually("memory is given back", GIVEN_BACK, || {
                 let now = agent.usage()?.resident;
                 ensure!(now <= before / 10 * 13, "burst {number}: {before}, {at_its_end} at its end, then {now}");

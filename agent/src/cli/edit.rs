@@ -27,7 +27,7 @@ pub enum NodeCommand {
         nodes: Vec<String>,
     },
     /// Remove a node from the mesh file, also from the groups and services that name it
-    #[command(after_help = "Example:\n  adit node rm gamma\n\n\
+    #[command(after_help = "Examples:\n  adit node rm gamma\n\n\
                             Agents that have the new file no longer talk to it. Its certificate stays valid until it expires.")]
     Rm {
         /// The node
@@ -40,11 +40,11 @@ pub enum NodeCommand {
 pub enum ServiceCommand {
     /// Add a service to the mesh file
     #[command(
-        after_help = "Example:\n  adit service add web --on alpha --target 127.0.0.1:8080 --listen 127.0.0.1:18080 --allow beta"
+        after_help = "Examples:\n  adit service add web --on alpha --target 127.0.0.1:8080 --listen 127.0.0.1:18080 --allow beta"
     )]
     Add(NewServiceArgs),
     /// Remove a service from the mesh file
-    #[command(after_help = "Example:\n  adit service rm web")]
+    #[command(after_help = "Examples:\n  adit service rm web")]
     Rm {
         /// The service
         name: String,

@@ -111,10 +111,14 @@ enum Command {
     )]
     Ca(ca::CaCommand),
     /// Add and remove nodes in the mesh file, comments kept
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  adit node add gamma=10.0.0.3:7443\n  adit node rm gamma")]
     Node(edit::NodeCommand),
     /// Add, remove, allow and deny services in the mesh file, comments kept
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  adit service add web --on alpha --target 127.0.0.1:8080 --listen 127.0.0.1:18080\n  \
+                      adit service allow web beta\n  adit service rm web"
+    )]
     Service(edit::ServiceCommand),
     /// Show the running agent: its links, services, certificate, recent refusals
     Status(status::StatusArgs),
