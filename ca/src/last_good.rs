@@ -119,7 +119,7 @@ fn line(rank: Rank) -> String {
     format!("{line} {check}\n")
 }
 
-/// Takes only the very bytes that [`line`] gives.
+/// Takes only the very bytes that [`line()`] gives.
 fn parse(text: &str) -> Option<Rank> {
     let mut words = text.strip_prefix(FLOOR_MAGIC)?.strip_prefix(' ')?.split(' ');
     let generation = Generation::new(words.next()?.parse().ok()?)?;
