@@ -204,6 +204,10 @@ impl Carrier for Link {
             if let Some(reset @ Received::Reset(_)) = self.ended {
                 return Poll::Ready(Ok(reset));
             }
+            // Over at both ends: what the peer says from here on belongs to its next stream, and is `settle`'s to hear.
+            if self.ended.is_some() && self.machine.is_idle() {
+                return Poll::Ready(Ok(Received::Fin));
+            }
             let signal = match self.poll_signal(cx) {
                 Poll::Pending if self.ended.is_some() => return Poll::Ready(Ok(Received::Fin)),
                 signal => ready!(signal)?,

@@ -32,6 +32,8 @@ impl Net {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
+        // As every connection of an agent.
+        [&tcp, &accepted].map(|end| end.set_nodelay(true).unwrap());
         let deadline = tokio::time::Instant::now() + BOUND;
         let near =
             secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello_of(Incarnation(1)), Sealing::Adit, deadline);
@@ -90,4 +92,30 @@ async fn small_pieces_of_one_record_are_handed_on_a_few_at_a_time_and_all_of_the
         assert_eq!(bytes, (0..200).collect::<Vec<u8>>());
     };
     timeout(BOUND, async { tokio::join!(serve, ask) }).await.unwrap();
+}
+
+/// An opener may ask for its next stream as soon as it has heard DONE, while who serves the last one still looks at it.
+#[tokio::test]
+async fn the_next_stream_waits_until_who_serves_the_last_one_is_through_with_it() {
+    let (mut near, mut far) = Net::new().lane_to(Incarnation(7)).await;
+    let twice = async {
+        near.open(open_request()).unwrap();
+        near.finish();
+        poll_fn(|cx| near.poll_flush(cx)).await.unwrap();
+        far.next_open().await.unwrap().unwrap();
+        far.accept("").unwrap();
+        far.finish();
+        assert_eq!(poll_fn(|cx| far.poll_received(cx)).await.unwrap(), Received::Fin);
+        poll_fn(|cx| far.poll_flush(cx)).await.unwrap();
+        assert!(near.settle().await);
+        near.open(open_request()).unwrap();
+        poll_fn(|cx| near.poll_flush(cx)).await.unwrap();
+        far.watched().upgrade().unwrap().peek(&mut [0]).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(poll_fn(|cx| far.poll_received(cx)).await.unwrap(), Received::Fin);
+        }
+        assert!(far.settle().await, "the first is over");
+        assert!(far.next_open().await.unwrap().is_some(), "the second waits");
+    };
+    timeout(BOUND, twice).await.unwrap();
 }
