@@ -8,6 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use netsim::Namespace;
 
+use crate::mesh::SOON;
+use crate::wait::eventually;
+
 /// A host.
 #[derive(Debug, Clone)]
 pub enum Place {
@@ -38,9 +41,14 @@ impl Place {
         }
     }
 
-    /// Listens on this host.
+    /// Listens on this host. What listened there before and was closed just now may live on for a moment in a program that another
+    /// thread is starting, between fork and exec.
     pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
-        self.run(|| TcpListener::bind(address).with_context(|| format!("listen on {address}")))
+        self.run(|| {
+            eventually("the address is free", SOON, || {
+                TcpListener::bind(address).with_context(|| format!("listen on {address}"))
+            })
+        })
     }
 
     /// Connects from this host within `bound`.
