@@ -30,6 +30,8 @@ pub struct AgentFile {
     pub record_layer: RecordLayer,
     /// The congestion control of TCP between agents.
     pub congestion: Congestion,
+    /// How many threads move bytes. `None`: half as many as there are cores, so that the applications have as many.
+    pub threads: Option<usize>,
     /// How the agent logs.
     pub log: Log,
     /// What the agent bounds.

@@ -20,7 +20,7 @@ use crate::reason::Reason;
 use crate::vectored;
 
 /// How many reads, and how many writes, of one connection go in a row before others have their turn.
-const TURNS: usize = 4;
+const TURNS: usize = 2;
 
 /// What the far side of a stream has for the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,8 +269,9 @@ pub async fn splice<C: Carrier>(
                 return Poll::Ready(End::Application(error));
             }
             if again {
-                // The other direction has had its turn, and other connections have theirs before this task goes on.
-                cx.waker().wake_by_ref();
+                // The other direction has had its turn, and other connections have theirs before this task goes on: also those for
+                // which something has come that nobody has looked for yet.
+                let _pending = pin!(tokio::task::yield_now()).poll(cx);
             }
             timer.poll(cx, moved, up != down).map(End::Cut)
         })

@@ -23,6 +23,8 @@ const KEEPALIVE_MOST: Duration = Duration::from_secs(9 * 3_600);
 const MOST_CONNECTIONS: usize = 500_000;
 const MOST_HANDSHAKES: usize = 65_536;
 const MOST_WARM: usize = 64;
+/// More than the cores of a host.
+const MOST_THREADS: usize = 1_024;
 /// Addresses to listen on; a host has few.
 const MOST_LISTENERS: usize = 64;
 /// The longest path of a Unix socket, in bytes (unix(7)).
@@ -49,6 +51,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
     let layers = [("adit", RecordLayer::Adit), ("rustls", RecordLayer::Rustls), ("ktls", RecordLayer::Kernel)];
     let record_layer = root.choice("record_layer", &layers, problems);
     let congestion = root.parsed("congestion", problems, congestion);
+    let threads = count(&mut root, "threads", 1, MOST_THREADS, problems);
     let log = root.table("log", problems).map_or(Log::default(), |table| read_log(table, problems));
     let limits = root.table("limits", problems).map_or(Limits::default(), |table| read_limits(table, problems));
     root.finish(problems);
@@ -59,6 +62,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
         metrics: metrics.map(|address| address.value),
         record_layer: record_layer.map(|layer| layer.value).unwrap_or_default(),
         congestion: congestion.map(|congestion| congestion.value).unwrap_or_default(),
+        threads: threads.map(|threads| threads.value),
         log,
         limits,
     })

@@ -45,6 +45,7 @@ fn every_key_can_be_set() {
         metrics = "127.0.0.1:9100"
         record_layer = "rustls"
         congestion = "bbr"
+        threads = 3
         [log]
         format = "json"
         level = "debug"
@@ -68,6 +69,7 @@ fn every_key_can_be_set() {
     assert_eq!(file.metrics, Some("127.0.0.1:9100".parse().unwrap()));
     assert_eq!(file.record_layer, RecordLayer::Rustls);
     assert_eq!(file.congestion, Congestion::Named(CongestionName::new("bbr").unwrap()));
+    assert_eq!(file.threads, Some(3));
     assert_eq!(file.log, Log { format: LogFormat::Json, level: LogLevel::Debug });
     let expected = Limits {
         connect: Duration::from_secs(3),
@@ -127,6 +129,7 @@ fn problems_are_told_at_their_place_with_a_hint() {
             "congestion = \"no such one\"",
             "2:14 `no such one` is not the name of a congestion control | write \"auto\", \"system\", or one of `sysctl net.ipv4.tcp_allowed_congestion_control`",
         ),
+        ("threads = 0", "2:11 `threads` is a whole number from 1 to 1024 | -"),
         (
             "record_layer = \"kernel\"",
             "2:16 `kernel` is not a record_layer | it is one of \"adit\", \"rustls\", \"ktls\"",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mesh_config::Problem;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Builder;
 
 use super::ColorChoice;
 use super::context::{Context, with_causes};
@@ -66,7 +67,8 @@ pub fn run(args: &RunArgs, ctx: &Context, color: ColorChoice) -> Result<(), CliE
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(plan.file.threads.unwrap_or_else(half_of_the_cores))
         .enable_all()
         .build()
         .map_err(|e| CliError::failed("runtime", format!("cannot start: {e}")))?;
@@ -74,6 +76,11 @@ pub fn run(args: &RunArgs, ctx: &Context, color: ColorChoice) -> Result<(), CliE
     // A disk or a name server that does not answer keeps a thread, and must not keep the process.
     runtime.shutdown_timeout(LAST);
     outcome
+}
+
+/// The applications whose bytes are moved need the others. What affinity and control groups allow is what counts.
+fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 /// Two descriptors carry a connection: as many as the system allows.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::{ServiceName, Target};
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::Socket;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::authz::{self, Permit};
@@ -226,7 +227,7 @@ async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Resu
         Err(_) => return Err(Failure::new(Layer::Resolve, "no DNS server answered in time")),
     };
     let congestion = host.settings().congestion;
-    let prepare = move |socket: &TcpSocket, address| congestion.set_towards_application(socket, address);
+    let prepare = move |socket: &Socket, address| congestion.set_towards_application(socket, address);
     let (stream, _) = connect::connect(&addresses, deadline, host.limits().keepalive, prepare).await?;
     Ok(stream)
 }

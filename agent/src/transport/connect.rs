@@ -4,8 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -20,24 +21,38 @@ pub async fn connect(
     addresses: &[SocketAddr],
     deadline: Instant,
     keepalive: Option<Duration>,
-    prepare: impl Fn(&TcpSocket, SocketAddr) + Clone + Send + Sync + 'static,
+    prepare: impl Fn(&Socket, SocketAddr) + Clone + Send + Sync + 'static,
 ) -> Result<(TcpStream, SocketAddr), Failure> {
     let attempt = move |address: SocketAddr| {
         let prepare = prepare.clone();
         async move {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-            let connected = async {
-                let socket = socket?;
-                prepare(&socket, address);
-                socket.connect(address).await
-            };
-            let stream = connected.await.map_err(|error| Failure::from_io(&error))?;
+            let stream = connect_one(address, prepare).await.map_err(|error| Failure::from_io(&error))?;
             // A host does not vanish from its own view.
             tune(&stream, keepalive.filter(|_| !address.ip().is_loopback()));
             Ok((stream, address))
         }
     };
     race::first(addresses, deadline, attempt).await
+}
+
+async fn connect_one(address: SocketAddr, prepare: impl Fn(&Socket, SocketAddr)) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    prepare(&socket, address);
+    if let Err(error) = socket.connect(&address.into())
+        && error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error())
+    {
+        return Err(error);
+    }
+    // Within a host the handshake is over by now, though the kernel says that it has begun: nothing is to be waited for.
+    let connected = address.ip().is_loopback() && socket.peer_addr().is_ok();
+    let stream = TcpStream::from_std(socket.into())?;
+    if !connected {
+        stream.writable().await?;
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+    }
+    Ok(stream)
 }
 
 /// Sets what every TCP connection of the agent has: no delay, and probes after `keepalive` of silence so that a peer that
