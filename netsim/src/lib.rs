@@ -65,6 +65,7 @@ mod network;
 mod plan;
 mod program;
 mod pump;
+pub mod report;
 mod starter;
 mod topology;
 mod wire;

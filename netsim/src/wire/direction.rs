@@ -9,18 +9,20 @@ use super::conditions::{Conditions, Jitter, Loss};
 use super::frame::Frame;
 use super::packet::{ETHERNET, Packet, TCP, UDP};
 use super::random::{About, Key};
-use super::segment::segment;
+use super::segment::{segment, size};
 use super::{Nanos, checksum, nanos};
 use crate::{Answer, Traffic};
 
 /// Flow classes that are counted apart. More than that share counters.
 const MOST_CLASSES: usize = 16_384;
 
-/// What a direction has done so far, in packets.
+/// What a direction has done so far, in packets; a super-packet counts as the packets that it stands for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Came to the link.
     pub offered: u64,
+    /// The bytes of those, from their Ethernet headers on.
+    pub bytes: u64,
     /// Were lost by chance.
     pub lost: u64,
     /// Found the queue of the bottleneck full.
@@ -81,31 +83,31 @@ impl Direction {
     /// Judges what comes to the link at `now`: adds what arrives, with the time, to `arrivals`. Returns what is to be
     /// told to the sender.
     pub(crate) fn judge(&mut self, frame: Frame, now: Nanos, arrivals: &mut Vec<(Nanos, Frame)>) -> Option<Frame> {
-        self.counters.offered += 1;
+        let (packets, bytes) = size(&frame);
+        self.counters.offered += packets;
+        self.counters.bytes += bytes;
         if !self.up {
-            self.counters.blocked += 1;
+            self.counters.blocked += packets;
             return None;
         }
         if let Some((traffic, told)) = self.conditions.blocked
             && concerns(traffic, &frame.bytes)
         {
-            self.counters.blocked += 1;
+            self.counters.blocked += packets;
             return match told {
                 Answer::Silence => None,
                 Answer::Rejection => answer::answer(&frame, Reason::Refused, None),
             };
         }
         if self.conditions.black_hole.is_some_and(|most| frame.packet_length() > usize::from(most)) {
-            self.counters.blocked += 1;
+            self.counters.blocked += packets;
             return None;
         }
         if !self.conditions.single_packets() {
             let due = self.in_order(now + nanos(self.conditions.delay));
             arrivals.push((due, frame));
         } else if frame.offload.segments.is_some() {
-            let frames = segment(frame);
-            self.counters.offered += frames.len() as u64 - 1;
-            frames.into_iter().for_each(|frame| self.judge_one(frame, now, arrivals));
+            segment(frame).into_iter().for_each(|frame| self.judge_one(frame, now, arrivals));
         } else {
             self.judge_one(frame, now, arrivals);
         }
