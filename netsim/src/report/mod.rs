@@ -81,7 +81,7 @@ pub struct Check {
 pub struct Fault {
     /// When it began.
     pub at: Duration,
-    /// When it ended. None: not before the run did, or it happened at once.
+    /// When it ended; [`Fault::at`] if it happened at once. None: not before the run did.
     pub until: Option<Duration>,
     /// Which kind: `partition`, `crash`, `loss` …
     pub kind: String,

@@ -100,3 +100,36 @@ fn files_lie_in_the_directory_whatever_the_nodes_are_called() {
     let names = write::file_names(&nodes);
     assert_eq!(names, ["alpha", "_.._.._etc_x", "_..", "_", "a_b", "a_b-2", "a_b-3", "größe"]);
 }
+
+#[test]
+fn a_page_holds_the_last_lines_that_a_browser_can_show_and_says_how_many_are_missing() {
+    let mut record = sample();
+    for number in 0..20_000 {
+        record.log.push(Line::new(seconds(0.0), "alpha", "p", Stream::Stdout, format!("line {number};")));
+    }
+    let page = record.timeline_html();
+    assert!(page.contains("line 19999;") && page.contains("line 5000;") && !page.contains("line 4999;"));
+    assert!(page.contains("\"left_out\":5000"));
+}
+
+#[test]
+fn a_log_file_is_one_line_for_each_line_whatever_is_in_it() {
+    let folder = std::env::temp_dir().join(format!("netsim-record-{}", std::process::id()));
+    let mut record = sample();
+    record.log.push(Line::new(seconds(1.5), "beta", "server", Stream::Stderr, "a\nb\u{1b}[2J\r"));
+    record.log.push(Line::new(seconds(2.0), "beta", "", Stream::Simulator, "server ends"));
+    record.write_to(&folder).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let (alpha, beta, result) = (read("alpha.log"), read("beta.log"), read("result.json"));
+    assert!(read("timeline.html").ends_with("</html>\n"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!((alpha.as_str(), result), ("", record.result_json()));
+    let expected = ["    1.500000 server stderr: a\\nb\\u{1b}[2J\\r\n", "    2.000000 simulator: server ends\n"];
+    assert_eq!(beta, expected.concat());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let error = sample().write_to(std::path::Path::new("/proc/nothing/here")).unwrap_err();
+    assert_eq!(error.to_string(), "make the directory /proc/nothing/here");
+}
