@@ -51,6 +51,7 @@
 //! [`Namespace::command`] and [`Host::command`] with the thread that started them.
 
 mod backend;
+mod capture;
 mod cut;
 mod doctor;
 mod enter;
@@ -71,6 +72,7 @@ mod topology;
 mod wire;
 
 pub use backend::Backend;
+pub use capture::{Capture, CaptureLimits, Captured};
 pub use cut::Cut;
 pub use doctor::{Diagnosis, doctor};
 pub use enter::{Entered, Unavailable, enter};

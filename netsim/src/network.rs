@@ -197,6 +197,14 @@ impl Network {
         })?
     }
 
+    /// The names of what a link joins, its first end before its second. None: it is one of another topology.
+    #[must_use]
+    pub fn ends(&self, link: LinkId) -> Option<[&str; 2]> {
+        let link = self.topology.links.get(link.0)?;
+        let name = |end: usize| self.topology.devices.get(link.ends[end].device).map(|device| &*device.name);
+        Some([name(0)?, name(1)?])
+    }
+
     pub(crate) fn topology(&self) -> &Topology {
         &self.topology
     }

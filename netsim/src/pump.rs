@@ -32,6 +32,8 @@ pub(crate) struct Wire {
     commands: SyncSender<Command>,
     wake: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
+    /// Its time counts from here.
+    pub(crate) started: Instant,
 }
 
 /// What the thread works with.
@@ -75,7 +77,7 @@ impl Wire {
             pump.run(&poll, &woken, &receiver);
             pump.close();
         });
-        Ok(Self { commands: sender, wake, thread: Some(thread.map_err(wrong)?) })
+        Ok(Self { commands: sender, wake, thread: Some(thread.map_err(wrong)?), started })
     }
 
     /// Has `work` done between two packets, and waits for it. What it changes holds for every later packet.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::answer::{self, Reason};
 use super::class::class;
 use super::conditions::{Conditions, Jitter, Loss};
+use super::fate::{Fate, Watch};
 use super::frame::Frame;
 use super::packet::{ETHERNET, Packet, TCP, UDP};
 use super::random::{About, Key};
@@ -23,6 +24,8 @@ pub struct Counters {
     pub offered: u64,
     /// The bytes of those, from their Ethernet headers on.
     pub bytes: u64,
+    /// The frames in which they came: a super-packet that crosses the link as one is one.
+    pub frames: u64,
     /// Were lost by chance.
     pub lost: u64,
     /// Found the queue of the bottleneck full.
@@ -49,6 +52,8 @@ pub(crate) struct Direction {
     /// When the last packet arrives that was not held back to be overtaken.
     last: Nanos,
     pub(crate) counters: Counters,
+    /// Whoever is told what becomes of every packet.
+    pub(crate) watch: Option<Box<dyn Watch>>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -61,7 +66,7 @@ impl Direction {
     /// `key`: that of the seed, the link and the direction.
     pub(crate) fn new(key: Key, conditions: Conditions) -> Self {
         let counters = Counters::default();
-        Self { conditions, up: true, key, classes: HashMap::new(), free_at: 0, last: 0, counters }
+        Self { conditions, up: true, key, classes: HashMap::new(), free_at: 0, last: 0, counters, watch: None }
     }
 
     pub(crate) fn conditions(&self) -> &Conditions {
@@ -86,28 +91,37 @@ impl Direction {
         let (packets, bytes) = size(&frame);
         self.counters.offered += packets;
         self.counters.bytes += bytes;
+        self.counters.frames += 1;
         if !self.up {
             self.counters.blocked += packets;
+            self.note(&frame, now, Fate::Down);
             return None;
         }
         if let Some((traffic, told)) = self.conditions.blocked
             && concerns(traffic, &frame.bytes)
         {
             self.counters.blocked += packets;
+            self.note(&frame, now, Fate::Blocked(traffic));
             return match told {
                 Answer::Silence => None,
                 Answer::Rejection => answer::answer(&frame, Reason::Refused, None),
             };
         }
-        if self.conditions.black_hole.is_some_and(|most| frame.packet_length() > usize::from(most)) {
+        if let Some(most) = self.conditions.black_hole
+            && frame.packet_length() > usize::from(most)
+        {
             self.counters.blocked += packets;
+            self.note(&frame, now, Fate::TooLong(most));
             return None;
         }
         if !self.conditions.single_packets() {
             let due = self.in_order(now + nanos(self.conditions.delay));
+            self.note(&frame, now, Fate::Passed);
             arrivals.push((due, frame));
         } else if frame.offload.segments.is_some() {
-            segment(frame).into_iter().for_each(|frame| self.judge_one(frame, now, arrivals));
+            let frames = segment(frame);
+            self.counters.frames += (frames.len() as u64).saturating_sub(1);
+            frames.into_iter().for_each(|frame| self.judge_one(frame, now, arrivals));
         } else {
             self.judge_one(frame, now, arrivals);
         }
@@ -118,33 +132,48 @@ impl Direction {
         let (key, lost) = self.decide(&frame);
         if lost {
             self.counters.lost += 1;
+            self.note(&frame, now, Fate::Lost);
             return;
         }
+        let mut fate = Fate::Passed;
         if key.happens(About::Corrupt, self.conditions.corrupt) && frame.bytes.len() > ETHERNET {
             self.counters.corrupted += 1;
             checksum::complete(&mut frame);
             frame.offload.verified = false;
             let bits = (frame.bytes.len() - ETHERNET) as u64 * 8;
-            let bit = usize::try_from(key.bits(About::Place) % bits).unwrap_or_default();
+            let place = key.bits(About::Place) % bits;
+            fate = Fate::Corrupted(place);
+            let bit = usize::try_from(place).unwrap_or_default();
             frame.bytes[ETHERNET + bit / 8] ^= 1 << (bit % 8);
         }
         let Some(sent) = self.bottleneck(frame.bytes.len() as u64, now) else {
             self.counters.queue_full += 1;
+            self.note(&frame, now, Fate::QueueFull);
             return;
         };
         let due = sent.saturating_add_signed(self.varied(key)).max(now);
         let due = match self.conditions.reorder {
             Some(reorder) if key.happens(About::Reorder, reorder.probability) => {
                 self.counters.reordered += 1;
+                fate = Fate::HeldBack(reorder.by);
                 due + nanos(reorder.by)
             }
             _ => self.in_order(due),
         };
+        self.note(&frame, now, fate);
         if key.happens(About::Duplicate, self.conditions.duplicate) {
             self.counters.duplicated += 1;
+            self.note(&frame, now, Fate::Duplicated);
             arrivals.push((due, frame.clone()));
         }
         arrivals.push((due, frame));
+    }
+
+    /// Tells whoever watches what becomes of a frame.
+    pub(crate) fn note(&mut self, frame: &Frame, now: Nanos, fate: Fate) {
+        if let Some(watch) = &mut self.watch {
+            watch.see(&frame.bytes, now, fate);
+        }
     }
 
     /// The key of this packet's decisions, and whether it is lost.

@@ -17,6 +17,7 @@ pub(crate) mod conditions;
 pub(crate) mod course;
 pub(crate) mod direction;
 pub(crate) mod fabric;
+pub(crate) mod fate;
 pub(crate) mod firewall;
 pub(crate) mod frame;
 pub(crate) mod heap;
