@@ -57,6 +57,7 @@ mod doctor;
 mod enter;
 mod faults;
 mod filter;
+pub mod history;
 mod host;
 mod link;
 mod mounts;
