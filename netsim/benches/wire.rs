@@ -52,8 +52,11 @@ impl Wanted<'_> {
     }
 }
 
+/// Measures one thing over one backend.
+type Part = fn(Backend, Wanted<'_>) -> Outcome;
+
 fn measure(backend: Backend, wanted: Wanted<'_>) -> Outcome {
-    let parts: [(&str, fn(Backend, Wanted<'_>) -> Outcome); 7] = [
+    let parts: [(&str, Part); 7] = [
         ("flows", flows),
         ("datagrams", small_datagrams),
         ("trips", trips),

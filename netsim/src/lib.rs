@@ -42,6 +42,9 @@
 //!   delay, single packets are judged where they are lost, slowed or changed.
 //! - **Faults** last as long as a value: [`Network::cut`], [`Network::unplug`], [`Network::degrade`] and others.
 //! - **A [`Report`]** says whether the machine kept up: a run that was overloaded shows nothing.
+//! - **What a run leaves** is a [`report::Record`]: files for programs and a page to look at. [`Network::capture`] writes
+//!   packets to files with the reason of each drop, [`Network::counters`] counts them, and [`history`] tells what must not
+//!   have happened to what clients sent.
 //!
 //! Below that are the parts, for those who want a kernel's own network without a wire: [`Namespace`] is a host,
 //! [`veth()`] a cable between two, [`Switch`] one for more, [`Namespace::block`] a firewall of nf_tables.

@@ -162,6 +162,14 @@ impl Network {
         self.wire.with(move |pump, _| pump.fabric.counters(link.0))
     }
 
+    /// What every link has done so far, in the order of the topology. It takes the wire some microseconds.
+    ///
+    /// # Errors
+    /// When the wire has ended.
+    pub fn all_counters(&self) -> Result<Vec<[Counters; 2]>, Error> {
+        self.wire.with(move |pump, _| pump.fabric.all_counters())
+    }
+
     /// Replaces the NAT of a router that has one. All its mappings are gone.
     ///
     /// # Errors

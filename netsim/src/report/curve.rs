@@ -17,7 +17,7 @@ pub struct Sample {
     pub bytes: u64,
     /// Packets that came to the link.
     pub packets: u64,
-    /// Packets of those that did not come out at its end.
+    /// Packets of those that were dropped on it, or at once behind it.
     pub lost: u64,
 }
 
@@ -41,8 +41,7 @@ impl Sample {
     /// What a link's counters say at a moment.
     #[must_use]
     pub fn new(at: Duration, counters: &Counters) -> Self {
-        let lost = counters.lost + counters.queue_full + counters.blocked;
-        Self { at, bytes: counters.bytes, packets: counters.offered, lost }
+        Self { at, bytes: counters.bytes, packets: counters.offered, lost: counters.dropped() }
     }
 }
 

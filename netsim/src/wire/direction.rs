@@ -30,14 +30,31 @@ pub struct Counters {
     pub lost: u64,
     /// Found the queue of the bottleneck full.
     pub queue_full: u64,
-    /// Did not pass: blocked, too long, or the link was down.
+    /// Came while the link was down.
+    pub down: u64,
+    /// Were of a kind that is blocked on the link.
     pub blocked: u64,
+    /// Were longer than what passes a black hole.
+    pub too_long: u64,
+    /// Crossed the link and were dropped behind it, because a cut lies between their sender and the host there.
+    pub cut: u64,
+    /// Crossed the link and were dropped without a word by NAT or firewall of the router behind it.
+    pub filtered: u64,
     /// Were sent on twice.
     pub duplicated: u64,
     /// Had a bit turned over.
     pub corrupted: u64,
     /// Were held back so that others overtook them.
     pub reordered: u64,
+}
+
+impl Counters {
+    /// What came to the link and did not get further than to what lies behind it, for whichever reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        let Self { lost, queue_full, down, blocked, too_long, cut, filtered, .. } = self;
+        lost + queue_full + down + blocked + too_long + cut + filtered
+    }
 }
 
 /// One direction of a link.
@@ -93,7 +110,7 @@ impl Direction {
         self.counters.bytes += bytes;
         self.counters.frames += 1;
         if !self.up {
-            self.counters.blocked += packets;
+            self.counters.down += packets;
             self.note(&frame, now, Fate::Down);
             return None;
         }
@@ -110,7 +127,7 @@ impl Direction {
         if let Some(most) = self.conditions.black_hole
             && frame.packet_length() > usize::from(most)
         {
-            self.counters.blocked += packets;
+            self.counters.too_long += packets;
             self.note(&frame, now, Fate::TooLong(most));
             return None;
         }
@@ -167,6 +184,16 @@ impl Direction {
             arrivals.push((due, frame.clone()));
         }
         arrivals.push((due, frame));
+    }
+
+    /// Something behind the link has dropped a frame that crossed it.
+    pub(crate) fn dropped_behind(&mut self, frame: &Frame, now: Nanos, fate: Fate) {
+        let (packets, _) = size(frame);
+        match fate {
+            Fate::Filtered => self.counters.filtered += packets,
+            _ => self.counters.cut += packets,
+        }
+        self.note(frame, now, fate);
     }
 
     /// Tells whoever watches what becomes of a frame.

@@ -280,7 +280,10 @@ proptest! {
         let goes_on = |fate: &Fate| matches!(fate, Fate::Passed | Fate::Corrupted(_) | Fate::HeldBack(_));
         prop_assert_eq!(count(|fate| *fate == Fate::Lost), counters.lost);
         prop_assert_eq!(count(|fate| *fate == Fate::QueueFull), counters.queue_full);
-        prop_assert_eq!(count(|fate| matches!(fate, Fate::Down | Fate::Blocked(_) | Fate::TooLong(_))), counters.blocked);
+        prop_assert_eq!(count(|fate| *fate == Fate::Down), counters.down);
+        prop_assert_eq!(count(|fate| matches!(fate, Fate::Blocked(_))), counters.blocked);
+        prop_assert_eq!(count(|fate| matches!(fate, Fate::TooLong(_))), counters.too_long);
+        prop_assert_eq!(counters.offered + counters.duplicated - counters.dropped(), got.len() as u64);
         prop_assert_eq!(count(|fate| *fate == Fate::Duplicated), counters.duplicated);
         prop_assert_eq!(count(goes_on) + counters.duplicated, got.len() as u64);
         prop_assert_eq!(told.len() as u64, counters.offered + counters.duplicated);

@@ -201,11 +201,9 @@ impl Fabric {
             },
             Device::Router(router) => {
                 let (link, end) = self.sockets[device][interface];
-                let direction = &mut self.links[link].ways[1 - end].direction;
-                let watched = direction.watch.is_some().then(|| frame.clone());
-                let filtered = router.handle(interface, frame, at, &mut onward);
-                if let Some(frame) = watched.filter(|_| filtered) {
-                    direction.note(&frame, at, Fate::Filtered);
+                if let Some(frame) = router.handle(interface, frame, at, &mut onward) {
+                    let direction = &mut self.links[link].ways[1 - end].direction;
+                    direction.dropped_behind(&frame, at, Fate::Filtered);
                 }
             }
         }
@@ -221,7 +219,7 @@ impl Fabric {
         {
             self.cut += 1;
             let (link, end) = self.sockets[self.ports[port]][0];
-            self.links[link].ways[1 - end].direction.note(&frame, self.now, Fate::Cut);
+            self.links[link].ways[1 - end].direction.dropped_behind(&frame, self.now, Fate::Cut);
             // The answer comes back the way that the packet came.
             if told == Answer::Rejection
                 && let Some(answer) = answer::answer(&frame, answer::Reason::Refused, None)
@@ -296,6 +294,11 @@ impl Fabric {
     /// Tells nobody any more.
     pub(crate) fn unwatch(&mut self, link: usize) {
         self.links[link].ways.iter_mut().for_each(|way| way.direction.watch = None);
+    }
+
+    /// Of every link.
+    pub(crate) fn all_counters(&self) -> Vec<[Counters; 2]> {
+        (0..self.links.len()).map(|link| self.counters(link)).collect()
     }
 
     /// Whether the kernel behind `port` may leave segmentation to the wire.

@@ -25,6 +25,7 @@ pub(crate) mod lateness;
 pub(crate) mod nat;
 pub(crate) mod neighbour;
 pub(crate) mod packet;
+pub(crate) mod patience;
 pub(crate) mod random;
 pub(crate) mod router;
 pub(crate) mod segment;
