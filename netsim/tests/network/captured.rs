@@ -261,6 +261,8 @@ pub(super) fn tshark_reads_what_a_capture_says() -> Outcome {
     let (packets, _) = read(&path)?;
     let mut command = Command::new(tshark().ok_or("no tshark")?);
     command.env("HOME", &folder.0).arg("-n").arg("-r").arg(&path).args(["-T", "fields", "-E", "separator=|"]);
+    // An error quotes a datagram: late ones of the first meeting find no socket any more.
+    command.args(["-Y", "!icmp"]);
     for field in ["frame.interface_name", "frame.time_epoch", "frame.cap_len", "frame.comment", "udp.payload"] {
         command.args(["-e", field]);
     }
@@ -273,6 +275,7 @@ pub(super) fn tshark_reads_what_a_capture_says() -> Outcome {
     let names = ["left > right", "right > left", "at right", "at left"];
     let expected: Vec<String> = packets
         .iter()
+        .filter(|packet| packet.bytes.get(12..14) != Some(&[8, 0]) || packet.bytes.get(23) != Some(&1))
         .map(|packet| {
             let (seconds, nanoseconds) = (packet.at / 1_000_000_000, packet.at % 1_000_000_000);
             let payload = packet.datagram().unwrap_or_default().iter().map(|byte| format!("{byte:02x}"));
