@@ -1,5 +1,6 @@
 //! What the wire costs and how exact it is: `cargo bench -p netsim`. Options: `--seconds N` for each flow (2),
-//! `--backend tap` or `packet` for one of them alone.
+//! `--backend tap` or `packet` for one of them alone, `--part flows`, `datagrams`, `trips`, `delays`, `loss`, `rates` or
+//! `sizes` for one part alone, and `--captured` to capture every link meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -18,10 +19,13 @@ fn main() -> Outcome {
     let option = |name: &str| arguments.iter().position(|arg| arg == name).and_then(|at| arguments.get(at + 1));
     let seconds = option("--seconds").map_or(Ok(2.0), |text| text.parse())?;
     let only = option("--backend").map(String::as_str);
+    let part = option("--part").map(String::as_str);
+    let captured = arguments.iter().any(|argument| argument == "--captured");
+    let wanted = Wanted { lasts: Duration::from_secs_f64(seconds), part, captured };
     for (name, backend) in [("tap", Backend::Tap), ("packet", Backend::Packet)] {
         if only.is_none_or(|only| only == name) {
             say(format_args!("{name}"));
-            if let Err(error) = measure(backend, Duration::from_secs_f64(seconds)) {
+            if let Err(error) = measure(backend, wanted) {
                 say(format_args!("  does not work here: {error}"));
             }
         }
@@ -34,22 +38,62 @@ fn say(line: std::fmt::Arguments<'_>) {
     println!("{line}");
 }
 
-fn measure(backend: Backend, lasts: Duration) -> Outcome {
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    lasts: Duration,
+    part: Option<&'a str>,
+    captured: bool,
+}
+
+impl Wanted<'_> {
+    fn part(self, name: &str) -> bool {
+        self.part.is_none_or(|part| part == name)
+    }
+}
+
+/// Measures one thing over one backend.
+type Part = fn(Backend, Wanted<'_>) -> Outcome;
+
+fn measure(backend: Backend, wanted: Wanted<'_>) -> Outcome {
+    let parts: [(&str, Part); 7] = [
+        ("flows", flows),
+        ("datagrams", small_datagrams),
+        ("trips", trips),
+        ("delays", delays),
+        ("loss", losses),
+        ("rates", rates),
+        ("sizes", |backend, _| [5, 20, 100].into_iter().try_for_each(|count| sizes(backend, count))),
+    ];
+    parts.into_iter().filter(|(name, _)| wanted.part(name)).try_for_each(|(_, part)| part(backend, wanted))
+}
+
+fn flows(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     for delay in [0, 20] {
-        let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)))?;
+        let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)), wanted)?;
         for host in net.network.hosts() {
             // Room for a window of 20 ms at 6 Gbit/s.
             host.namespace().sysctl("net/ipv4/tcp_rmem", "4096 131072 67108864")?;
             host.namespace().sysctl("net/ipv4/tcp_wmem", "4096 65536 67108864")?;
         }
-        let rate = flow(net.left(), net.right(), lasts)?;
+        let rate = flow(net.left(), net.right(), wanted.lasts)?;
         let report = net.network.report(Tolerance::default())?;
         let congestion = net.left().congestion_control()?;
         say(format_args!("  one TCP flow at {delay} ms ({congestion}): {rate:.2} Gbit/s, {:?}", report.verdict));
+        net.finish()?;
     }
-    let net = Pair::new(backend, Conditions::clean())?;
-    let (sent, got) = datagrams(net.left(), net.right(), lasts)?;
+    Ok(())
+}
+
+fn small_datagrams(backend: Backend, wanted: Wanted<'_>) -> Outcome {
+    let net = Pair::new(backend, Conditions::clean(), wanted)?;
+    let (sent, got) = datagrams(net.left(), net.right(), wanted.lasts)?;
     say(format_args!("  small datagrams: {sent:.0}/s sent, {got:.0}/s arrived"));
+    net.finish()
+}
+
+fn trips(backend: Backend, wanted: Wanted<'_>) -> Outcome {
+    let net = Pair::new(backend, Conditions::clean(), wanted)?;
     let there = round_trips(net.left(), net.right(), 2000)?;
     let own = round_trips(net.left(), net.left(), 2000)?;
     say(format_args!(
@@ -58,8 +102,12 @@ fn measure(backend: Backend, lasts: Duration) -> Outcome {
         at(&there, 0.99) * 1e6,
         at(&own, 0.5) * 1e6
     ));
+    net.finish()
+}
+
+fn delays(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     for delay in [1, 20, 100] {
-        let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)))?;
+        let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)), wanted)?;
         let count = if delay > 50 { 20 } else { 100 };
         let got = round_trips(net.left(), net.right(), count)?;
         let report = net.network.report(Tolerance::default())?;
@@ -70,16 +118,21 @@ fn measure(backend: Backend, lasts: Duration) -> Outcome {
             report.late_p99
         ));
     }
-    let net = Pair::new(backend, Conditions::clean().loss(0.01))?;
+    Ok(())
+}
+
+fn losses(backend: Backend, wanted: Wanted<'_>) -> Outcome {
+    let net = Pair::new(backend, Conditions::clean().loss(0.01), wanted)?;
     let got = lost(&net, 20_000)?;
     say(format_args!("  loss of 1 % asked: {:.2} % got", got * 100.0));
+    Ok(())
+}
+
+fn rates(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     for megabits in [10, 100, 1000] {
-        let net = Pair::new(backend, Conditions::clean().rate(megabits * 1_000_000, 256 << 10))?;
-        let got = flow(net.left(), net.right(), lasts)?;
+        let net = Pair::new(backend, Conditions::clean().rate(megabits * 1_000_000, 256 << 10), wanted)?;
+        let got = flow(net.left(), net.right(), wanted.lasts)?;
         say(format_args!("  {megabits} Mbit/s asked: {:.1} Mbit/s of content got", got * 1000.0));
-    }
-    for count in [5, 20, 100] {
-        sizes(backend, count)?;
     }
     Ok(())
 }
@@ -89,14 +142,34 @@ struct Pair {
     network: Network,
     hosts: [HostId; 2],
     link: netsim::LinkId,
+    capture: Option<(netsim::Capture, std::path::PathBuf)>,
 }
 
 impl Pair {
-    fn new(backend: Backend, conditions: Conditions) -> Outcome<Self> {
+    fn new(backend: Backend, conditions: Conditions, wanted: Wanted<'_>) -> Outcome<Self> {
         let mut topology = Topology::new();
         let hosts = [topology.host("left"), topology.host("right")];
         let link = topology.link(hosts[0].at("10.1.0.1/24"), hosts[1].at("10.1.0.2/24"), conditions);
-        Ok(Self { network: Network::start(&topology, &Settings::default().backend(backend))?, hosts, link })
+        let network = Network::start(&topology, &Settings::default().backend(backend))?;
+        let capture = if wanted.captured {
+            let path = std::env::temp_dir().join(format!("netsim-bench-{}.pcapng", std::process::id()));
+            let limits = netsim::CaptureLimits { snap: 96, file: 1 << 30 };
+            Some((network.capture([(link, &path)], limits, Instant::now())?, path))
+        } else {
+            None
+        };
+        Ok(Self { network, hosts, link, capture })
+    }
+
+    /// Says how much was captured, if anything was.
+    fn finish(self) -> Outcome {
+        if let Some((capture, path)) = self.capture {
+            for link in capture.finish()? {
+                say(format_args!("    captured {} packets, missed {}", link.written, link.missing));
+            }
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
     }
 
     fn left(&self) -> &Host {

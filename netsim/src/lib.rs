@@ -42,6 +42,9 @@
 //!   delay, single packets are judged where they are lost, slowed or changed.
 //! - **Faults** last as long as a value: [`Network::cut`], [`Network::unplug`], [`Network::degrade`] and others.
 //! - **A [`Report`]** says whether the machine kept up: a run that was overloaded shows nothing.
+//! - **What a run leaves** is a [`report::Record`]: files for programs and a page to look at. [`Network::capture`] writes
+//!   packets to files with the reason of each drop, [`Network::counters`] counts them, and [`history`] tells what must not
+//!   have happened to what clients sent.
 //!
 //! Below that are the parts, for those who want a kernel's own network without a wire: [`Namespace`] is a host,
 //! [`veth()`] a cable between two, [`Switch`] one for more, [`Namespace::block`] a firewall of nf_tables.
@@ -51,11 +54,13 @@
 //! [`Namespace::command`] and [`Host::command`] with the thread that started them.
 
 mod backend;
+mod capture;
 mod cut;
 mod doctor;
 mod enter;
 mod faults;
 mod filter;
+pub mod history;
 mod host;
 mod link;
 mod mounts;
@@ -65,11 +70,13 @@ mod network;
 mod plan;
 mod program;
 mod pump;
+pub mod report;
 mod starter;
 mod topology;
 mod wire;
 
 pub use backend::Backend;
+pub use capture::{Capture, CaptureLimits, Captured};
 pub use cut::Cut;
 pub use doctor::{Diagnosis, doctor};
 pub use enter::{Entered, Unavailable, enter};

@@ -162,6 +162,14 @@ impl Network {
         self.wire.with(move |pump, _| pump.fabric.counters(link.0))
     }
 
+    /// What every link has done so far, in the order of the topology. It takes the wire some microseconds.
+    ///
+    /// # Errors
+    /// When the wire has ended.
+    pub fn all_counters(&self) -> Result<Vec<[Counters; 2]>, Error> {
+        self.wire.with(move |pump, _| pump.fabric.all_counters())
+    }
+
     /// Replaces the NAT of a router that has one. All its mappings are gone.
     ///
     /// # Errors
@@ -195,6 +203,14 @@ impl Network {
             let drops = pump.drops()?;
             Ok(pump.fabric.lateness.report(drops, tolerance))
         })?
+    }
+
+    /// The names of what a link joins, its first end before its second. None: it is one of another topology.
+    #[must_use]
+    pub fn ends(&self, link: LinkId) -> Option<[&str; 2]> {
+        let link = self.topology.links.get(link.0)?;
+        let name = |end: usize| self.topology.devices.get(link.ends[end].device).map(|device| &*device.name);
+        Some([name(0)?, name(1)?])
     }
 
     pub(crate) fn topology(&self) -> &Topology {

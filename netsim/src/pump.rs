@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use crate::Error;
 use crate::backend::{self, LARGEST, Port};
 use crate::wire::fabric::Fabric;
+use crate::wire::patience::Patience;
 use crate::wire::{Nanos, nanos};
 
 /// Frames that are taken from one host before the others and what is due get their turn.
@@ -32,6 +33,8 @@ pub(crate) struct Wire {
     commands: SyncSender<Command>,
     wake: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
+    /// Its time counts from here.
+    pub(crate) started: Instant,
 }
 
 /// What the thread works with.
@@ -42,6 +45,7 @@ pub(crate) struct Pump {
     taking: Vec<bool>,
     /// Frames that the kernel had no room for.
     refused: u64,
+    patience: Patience,
     /// Where a frame is read to.
     room: Vec<u8>,
     started: Instant,
@@ -66,7 +70,8 @@ impl Wire {
         let (sender, receiver) = sync_channel(COMMANDS);
         let taking = vec![true; ports.len()];
         let (room, started) = (vec![0; LARGEST], Instant::now());
-        let mut pump = Pump { fabric, ports, taking, refused: 0, room, started, stopped: false };
+        let mut pump =
+            Pump { fabric, ports, taking, refused: 0, patience: Patience::default(), room, started, stopped: false };
         let woken = wake.clone();
         let thread = std::thread::Builder::new().name("netsim-wire".to_owned()).spawn(move || {
             // The kernel may otherwise let timers wait for 50 µs; where it does not take the wish they are late.
@@ -75,7 +80,7 @@ impl Wire {
             pump.run(&poll, &woken, &receiver);
             pump.close();
         });
-        Ok(Self { commands: sender, wake, thread: Some(thread.map_err(wrong)?) })
+        Ok(Self { commands: sender, wake, thread: Some(thread.map_err(wrong)?), started })
     }
 
     /// Has `work` done between two packets, and waits for it. What it changes holds for every later packet.
@@ -133,9 +138,8 @@ impl Pump {
         let mut events = Vec::with_capacity(64);
         while !self.stopped {
             self.pass_due();
-            let timeout = self.fabric.next_timeout().map(|due| due.saturating_sub(self.now()));
             events.clear();
-            if wait(poll, &mut events, timeout).is_err() {
+            if self.wait(poll, &mut events).is_err() {
                 return;
             }
             for token in events.drain(..) {
@@ -147,6 +151,28 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Waits until something has come or is due.
+    fn wait(&mut self, poll: &OwnedFd, events: &mut Vec<u64>) -> io::Result<()> {
+        let began = self.now();
+        let due = self.fabric.next_timeout();
+        let until = due.unwrap_or(Nanos::MAX).min(began + self.patience.looks(began));
+        let mut now = began;
+        while now < until {
+            wait(poll, events, Some(0))?;
+            let before = std::mem::replace(&mut now, self.now());
+            self.patience.looked(now - before, now);
+            if !events.is_empty() {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        if events.is_empty() {
+            wait(poll, events, due.map(|due| due.saturating_sub(now)))?;
+        }
+        self.patience.waited(self.now() - began);
+        Ok(())
     }
 
     fn take_turn(&mut self, poll: &OwnedFd, number: usize) {

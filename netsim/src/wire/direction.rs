@@ -6,33 +6,55 @@ use std::time::Duration;
 use super::answer::{self, Reason};
 use super::class::class;
 use super::conditions::{Conditions, Jitter, Loss};
+use super::fate::{Fate, Watch};
 use super::frame::Frame;
 use super::packet::{ETHERNET, Packet, TCP, UDP};
 use super::random::{About, Key};
-use super::segment::segment;
+use super::segment::{segment, size};
 use super::{Nanos, checksum, nanos};
 use crate::{Answer, Traffic};
 
 /// Flow classes that are counted apart. More than that share counters.
 const MOST_CLASSES: usize = 16_384;
 
-/// What a direction has done so far, in packets.
+/// What a direction has done so far, in packets; a super-packet counts as the packets that it stands for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Came to the link.
     pub offered: u64,
+    /// The bytes of those, from their Ethernet headers on.
+    pub bytes: u64,
+    /// The frames in which they came: a super-packet that crosses the link as one is one.
+    pub frames: u64,
     /// Were lost by chance.
     pub lost: u64,
     /// Found the queue of the bottleneck full.
     pub queue_full: u64,
-    /// Did not pass: blocked, too long, or the link was down.
+    /// Came while the link was down.
+    pub down: u64,
+    /// Were of a kind that is blocked on the link.
     pub blocked: u64,
+    /// Were longer than what passes a black hole.
+    pub too_long: u64,
+    /// Crossed the link and were dropped behind it, because a cut lies between their sender and the host there.
+    pub cut: u64,
+    /// Crossed the link and were dropped without a word by NAT or firewall of the router behind it.
+    pub filtered: u64,
     /// Were sent on twice.
     pub duplicated: u64,
     /// Had a bit turned over.
     pub corrupted: u64,
     /// Were held back so that others overtook them.
     pub reordered: u64,
+}
+
+impl Counters {
+    /// What came to the link and did not get further than to what lies behind it, for whichever reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        let Self { lost, queue_full, down, blocked, too_long, cut, filtered, .. } = self;
+        lost + queue_full + down + blocked + too_long + cut + filtered
+    }
 }
 
 /// One direction of a link.
@@ -47,6 +69,8 @@ pub(crate) struct Direction {
     /// When the last packet arrives that was not held back to be overtaken.
     last: Nanos,
     pub(crate) counters: Counters,
+    /// Whoever is told what becomes of every packet.
+    pub(crate) watch: Option<Box<dyn Watch>>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -59,7 +83,7 @@ impl Direction {
     /// `key`: that of the seed, the link and the direction.
     pub(crate) fn new(key: Key, conditions: Conditions) -> Self {
         let counters = Counters::default();
-        Self { conditions, up: true, key, classes: HashMap::new(), free_at: 0, last: 0, counters }
+        Self { conditions, up: true, key, classes: HashMap::new(), free_at: 0, last: 0, counters, watch: None }
     }
 
     pub(crate) fn conditions(&self) -> &Conditions {
@@ -81,30 +105,39 @@ impl Direction {
     /// Judges what comes to the link at `now`: adds what arrives, with the time, to `arrivals`. Returns what is to be
     /// told to the sender.
     pub(crate) fn judge(&mut self, frame: Frame, now: Nanos, arrivals: &mut Vec<(Nanos, Frame)>) -> Option<Frame> {
-        self.counters.offered += 1;
+        let (packets, bytes) = size(&frame);
+        self.counters.offered += packets;
+        self.counters.bytes += bytes;
+        self.counters.frames += 1;
         if !self.up {
-            self.counters.blocked += 1;
+            self.counters.down += packets;
+            self.note(&frame, now, Fate::Down);
             return None;
         }
         if let Some((traffic, told)) = self.conditions.blocked
             && concerns(traffic, &frame.bytes)
         {
-            self.counters.blocked += 1;
+            self.counters.blocked += packets;
+            self.note(&frame, now, Fate::Blocked(traffic));
             return match told {
                 Answer::Silence => None,
                 Answer::Rejection => answer::answer(&frame, Reason::Refused, None),
             };
         }
-        if self.conditions.black_hole.is_some_and(|most| frame.packet_length() > usize::from(most)) {
-            self.counters.blocked += 1;
+        if let Some(most) = self.conditions.black_hole
+            && frame.packet_length() > usize::from(most)
+        {
+            self.counters.too_long += packets;
+            self.note(&frame, now, Fate::TooLong(most));
             return None;
         }
         if !self.conditions.single_packets() {
             let due = self.in_order(now + nanos(self.conditions.delay));
+            self.note(&frame, now, Fate::Passed);
             arrivals.push((due, frame));
         } else if frame.offload.segments.is_some() {
             let frames = segment(frame);
-            self.counters.offered += frames.len() as u64 - 1;
+            self.counters.frames += (frames.len() as u64).saturating_sub(1);
             frames.into_iter().for_each(|frame| self.judge_one(frame, now, arrivals));
         } else {
             self.judge_one(frame, now, arrivals);
@@ -116,33 +149,58 @@ impl Direction {
         let (key, lost) = self.decide(&frame);
         if lost {
             self.counters.lost += 1;
+            self.note(&frame, now, Fate::Lost);
             return;
         }
+        let mut fate = Fate::Passed;
         if key.happens(About::Corrupt, self.conditions.corrupt) && frame.bytes.len() > ETHERNET {
             self.counters.corrupted += 1;
             checksum::complete(&mut frame);
             frame.offload.verified = false;
             let bits = (frame.bytes.len() - ETHERNET) as u64 * 8;
-            let bit = usize::try_from(key.bits(About::Place) % bits).unwrap_or_default();
+            let place = key.bits(About::Place) % bits;
+            fate = Fate::Corrupted(place);
+            let bit = usize::try_from(place).unwrap_or_default();
             frame.bytes[ETHERNET + bit / 8] ^= 1 << (bit % 8);
         }
         let Some(sent) = self.bottleneck(frame.bytes.len() as u64, now) else {
             self.counters.queue_full += 1;
+            self.note(&frame, now, Fate::QueueFull);
             return;
         };
         let due = sent.saturating_add_signed(self.varied(key)).max(now);
         let due = match self.conditions.reorder {
             Some(reorder) if key.happens(About::Reorder, reorder.probability) => {
                 self.counters.reordered += 1;
+                fate = Fate::HeldBack(reorder.by);
                 due + nanos(reorder.by)
             }
             _ => self.in_order(due),
         };
+        self.note(&frame, now, fate);
         if key.happens(About::Duplicate, self.conditions.duplicate) {
             self.counters.duplicated += 1;
+            self.note(&frame, now, Fate::Duplicated);
             arrivals.push((due, frame.clone()));
         }
         arrivals.push((due, frame));
+    }
+
+    /// Something behind the link has dropped a frame that crossed it.
+    pub(crate) fn dropped_behind(&mut self, frame: &Frame, now: Nanos, fate: Fate) {
+        let (packets, _) = size(frame);
+        match fate {
+            Fate::Filtered => self.counters.filtered += packets,
+            _ => self.counters.cut += packets,
+        }
+        self.note(frame, now, fate);
+    }
+
+    /// Tells whoever watches what becomes of a frame.
+    pub(crate) fn note(&mut self, frame: &Frame, now: Nanos, fate: Fate) {
+        if let Some(watch) = &mut self.watch {
+            watch.see(&frame.bytes, now, fate);
+        }
     }
 
     /// The key of this packet's decisions, and whether it is lost.

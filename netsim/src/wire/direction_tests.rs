@@ -239,3 +239,53 @@ proptest! {
         prop_assert_eq!(arrived, counted.offered + counted.duplicated - counted.lost - counted.queue_full);
     }
 }
+
+/// Counts what it is told.
+#[derive(Debug, Default, Clone)]
+struct Told(Arc<std::sync::Mutex<Vec<Fate>>>);
+
+impl Watch for Told {
+    fn see(&mut self, _: &[u8], _: Nanos, fate: Fate) {
+        self.0.lock().unwrap().push(fate);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whoever_watches_is_told_once_of_every_packet_and_changes_nothing(
+        chances in prop::array::uniform4(0.0..0.4_f64),
+        slow in any::<bool>(),
+        shut in prop::option::of(0..4_u8),
+    ) {
+        let [loss, duplicate, corrupt, reorder] = chances;
+        let mut conditions = Conditions::clean().loss(loss).duplicate(duplicate).corrupt(corrupt).reorder(reorder, MS);
+        conditions = if slow { conditions.rate(300_000, 200) } else { conditions };
+        conditions = match shut {
+            Some(0) => conditions.black_hole(10),
+            Some(1) => conditions.block(Traffic::Udp, Answer::Silence),
+            Some(2) => Conditions::clean(),
+            _ => conditions,
+        };
+        let (mut watched, mut alone) = (direction(conditions.clone()), direction(conditions));
+        let told = Told::default();
+        watched.watch = Some(Box::new(told.clone()));
+        watched.set_up(shut != Some(3));
+        alone.set_up(shut != Some(3));
+        let got = paced(&mut watched, 300);
+        prop_assert_eq!(&got, &paced(&mut alone, 300));
+        let counters = watched.counters;
+        prop_assert_eq!(counters, alone.counters);
+        let told = told.0.lock().unwrap();
+        let count = |which: fn(&Fate) -> bool| told.iter().filter(|fate| which(fate)).count() as u64;
+        let goes_on = |fate: &Fate| matches!(fate, Fate::Passed | Fate::Corrupted(_) | Fate::HeldBack(_));
+        prop_assert_eq!(count(|fate| *fate == Fate::Lost), counters.lost);
+        prop_assert_eq!(count(|fate| *fate == Fate::QueueFull), counters.queue_full);
+        prop_assert_eq!(count(|fate| *fate == Fate::Down), counters.down);
+        prop_assert_eq!(count(|fate| matches!(fate, Fate::Blocked(_))), counters.blocked);
+        prop_assert_eq!(count(|fate| matches!(fate, Fate::TooLong(_))), counters.too_long);
+        prop_assert_eq!(counters.offered + counters.duplicated - counters.dropped(), got.len() as u64);
+        prop_assert_eq!(count(|fate| *fate == Fate::Duplicated), counters.duplicated);
+        prop_assert_eq!(count(goes_on) + counters.duplicated, got.len() as u64);
+        prop_assert_eq!(told.len() as u64, counters.offered + counters.duplicated);
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use super::conditions::Conditions;
 use super::course::{Course, Phase};
 use super::direction::{Counters, Direction, concerns};
+use super::fate::{Fate, Watch};
 use super::frame::Frame;
 use super::heap::{Arrival, Heap};
 use super::lateness::Lateness;
@@ -176,8 +177,9 @@ impl Fabric {
             let arrival = Arrival { device: to, interface: to_interface, frame };
             if due <= self.now {
                 self.ready.push_back((due, arrival));
-            } else if !self.heap.put(due, arrival) {
+            } else if let Some(Arrival { frame, .. }) = self.heap.put(due, arrival) {
                 self.lateness.overflow();
+                way.direction.note(&frame, at, Fate::Overflowed);
             }
         }
         if let Some(frame) = told {
@@ -197,7 +199,13 @@ impl Fabric {
                     onward.extend(others.map(|other| (other, frame.clone())));
                 }
             },
-            Device::Router(router) => router.handle(interface, frame, at, &mut onward),
+            Device::Router(router) => {
+                let (link, end) = self.sockets[device][interface];
+                if let Some(frame) = router.handle(interface, frame, at, &mut onward) {
+                    let direction = &mut self.links[link].ways[1 - end].direction;
+                    direction.dropped_behind(&frame, at, Fate::Filtered);
+                }
+            }
         }
         for (interface, frame) in onward {
             self.send(device, interface, frame, at);
@@ -210,6 +218,8 @@ impl Fabric {
             && concerns(Traffic::All, &frame.bytes)
         {
             self.cut += 1;
+            let (link, end) = self.sockets[self.ports[port]][0];
+            self.links[link].ways[1 - end].direction.dropped_behind(&frame, self.now, Fate::Cut);
             // The answer comes back the way that the packet came.
             if told == Answer::Rejection
                 && let Some(answer) = answer::answer(&frame, answer::Reason::Refused, None)
@@ -268,6 +278,27 @@ impl Fabric {
 
     pub(crate) fn counters(&self, link: usize) -> [Counters; 2] {
         self.links[link].ways.each_ref().map(|way| way.direction.counters)
+    }
+
+    /// Has somebody told of every packet on a link: from its first end to its second, and back. False if somebody is
+    /// already.
+    pub(crate) fn watch(&mut self, link: usize, watches: [Box<dyn Watch>; 2]) -> bool {
+        let ways = &mut self.links[link].ways;
+        let free = ways.iter().all(|way| way.direction.watch.is_none());
+        if free {
+            ways.iter_mut().zip(watches).for_each(|(way, watch)| way.direction.watch = Some(watch));
+        }
+        free
+    }
+
+    /// Tells nobody any more.
+    pub(crate) fn unwatch(&mut self, link: usize) {
+        self.links[link].ways.iter_mut().for_each(|way| way.direction.watch = None);
+    }
+
+    /// Of every link.
+    pub(crate) fn all_counters(&self) -> Vec<[Counters; 2]> {
+        (0..self.links.len()).map(|link| self.counters(link)).collect()
     }
 
     /// Whether the kernel behind `port` may leave segmentation to the wire.

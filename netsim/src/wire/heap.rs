@@ -53,15 +53,15 @@ impl Ord for Entry {
 }
 
 impl Heap {
-    /// Puts an arrival in; false if too much is under way, and it is gone.
-    pub(crate) fn put(&mut self, due: Nanos, arrival: Arrival) -> bool {
+    /// Puts an arrival in; gives it back if too much is under way.
+    pub(crate) fn put(&mut self, due: Nanos, arrival: Arrival) -> Option<Arrival> {
         if self.bytes + arrival.frame.bytes.len() > MOST_BYTES {
-            return false;
+            return Some(arrival);
         }
         self.bytes += arrival.frame.bytes.len();
         self.entries.push(Reverse(Entry { due, order: self.put, arrival }));
         self.put += 1;
-        true
+        None
     }
 
     /// When the first is due.
@@ -92,9 +92,9 @@ mod tests {
     fn too_much_under_way_is_refused_and_room_comes_back() {
         let mut heap = Heap::default();
         let big = || Arrival { frame: Frame::complete(vec![0; MOST_BYTES]), ..arrival(0) };
-        assert!(heap.put(1, big()));
-        assert!(!heap.put(1, arrival(1)));
-        assert!(heap.take(1).is_some() && heap.put(1, arrival(1)));
+        assert_eq!(heap.put(1, big()), None);
+        assert_eq!(heap.put(1, arrival(1)), Some(arrival(1)));
+        assert!(heap.take(1).is_some() && heap.put(1, arrival(1)).is_none());
     }
 
     proptest! {

@@ -102,16 +102,22 @@ impl Router {
         self.nat.as_mut().map(Translator::rebind).is_some()
     }
 
-    /// A frame has come in: adds what goes out, with the interface, to `out`.
-    pub(crate) fn handle(&mut self, from: usize, mut frame: Frame, now: Nanos, out: &mut Vec<(usize, Frame)>) {
+    /// A frame has come in: adds what goes out, with the interface, to `out`. Gives it back if it was dropped without a word.
+    pub(crate) fn handle(
+        &mut self,
+        from: usize,
+        mut frame: Frame,
+        now: Nanos,
+        out: &mut Vec<(usize, Frame)>,
+    ) -> Option<Frame> {
         if let Some(message) = neighbour::read(&frame.bytes) {
             out.extend(self.neighbour(from, &message).map(|answer| (from, answer)));
-            return;
+            return None;
         }
-        let Some(packet) = Packet::in_frame(&frame.bytes) else { return };
-        let Some(interface) = self.interfaces.get(from) else { return };
+        let packet = Packet::in_frame(&frame.bytes)?;
+        let interface = self.interfaces.get(from)?;
         if destination(&frame.bytes) != Some(interface.mac) {
-            return;
+            return None;
         }
         if let Some(mac) = source(&frame.bytes)
             && interface.addresses.iter().any(|prefix| prefix.contains(packet.source))
@@ -129,8 +135,13 @@ impl Router {
                 bytes[ETHERNET + if packet.source.is_ipv4() { 8 } else { 7 }] -= 1;
                 checksum::fill_header(&mut bytes[ETHERNET..]);
                 out.push((to, frame));
+                None
             }
-            Err(told) => out.extend(told.map(|answer| (from, answer))),
+            Err(Some(answer)) => {
+                out.push((from, answer));
+                None
+            }
+            Err(None) => Some(frame),
         }
     }
 

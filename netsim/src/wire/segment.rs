@@ -1,7 +1,7 @@
 //! Cuts a super-packet into the packets that a device would send, for links that judge single packets.
 
 use super::checksum;
-use super::frame::{Frame, Offload, Segmented};
+use super::frame::{Frame, Offload, Segmented, Segments};
 use super::packet::{ETHERNET, Packet};
 
 const FIN: u8 = 0x01;
@@ -13,14 +13,8 @@ pub(crate) fn segment(frame: Frame) -> Vec<Frame> {
     let Some(segments) = frame.offload.segments else { return vec![frame] };
     let Some(packet) = Packet::in_frame(&frame.bytes) else { return vec![frame] };
     let transport = ETHERNET + packet.payload;
-    // Not the header length that the kernel gave: it is a hint.
-    let content = match segments.protocol {
-        Segmented::Udp => transport + 8,
-        Segmented::Tcp4 | Segmented::Tcp6 => {
-            transport + frame.bytes.get(transport + 12).map_or(0, |byte| usize::from(byte >> 4) * 4)
-        }
-    };
-    let Some((headers, payload)) = frame.bytes.split_at_checked(content) else { return vec![frame] };
+    let parts = frame.bytes.split_at_checked(content(segments, transport, &frame.bytes));
+    let Some((headers, payload)) = parts.filter(|(_, payload)| !payload.is_empty()) else { return vec![frame] };
     let count = payload.len().div_ceil(usize::from(segments.size));
     let pieces = payload.chunks(usize::from(segments.size)).enumerate();
     pieces
@@ -47,6 +41,28 @@ pub(crate) fn segment(frame: Frame) -> Vec<Frame> {
         .collect()
 }
 
+/// How many packets a frame stands for, and their bytes altogether: each has the headers.
+pub(crate) fn size(frame: &Frame) -> (u64, u64) {
+    let length = frame.bytes.len();
+    let cut = frame.offload.segments.and_then(|segments| {
+        let transport = ETHERNET + Packet::in_frame(&frame.bytes)?.payload;
+        let headers = content(segments, transport, &frame.bytes);
+        let more = length.checked_sub(headers)?.div_ceil(usize::from(segments.size)).checked_sub(1)?;
+        Some((1 + more as u64, (length + more * headers) as u64))
+    });
+    cut.unwrap_or((1, length as u64))
+}
+
+/// Where the content begins that is to be cut up. Not by the header length that the kernel gave: it is a hint.
+fn content(segments: Segments, transport: usize, bytes: &[u8]) -> usize {
+    match segments.protocol {
+        Segmented::Udp => transport + 8,
+        Segmented::Tcp4 | Segmented::Tcp6 => {
+            transport + bytes.get(transport + 12).map_or(0, |byte| usize::from(byte >> 4) * 4)
+        }
+    }
+}
+
 /// Gives the IP header of the `index`-th piece its length and identification.
 fn number(bytes: &mut [u8], packet: &Packet, index: usize) {
     let length = bytes.len() - ETHERNET;
@@ -70,7 +86,7 @@ fn advance(bytes: &mut [u8], transport: usize, ahead: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::frame::{Checksum, Segments};
+    use crate::wire::frame::Checksum;
     use crate::wire::packet::tests::{tcp, udp};
 
     fn big(bytes: Vec<u8>, protocol: Segmented, size: u16) -> Frame {
@@ -85,7 +101,11 @@ mod tests {
         for (a, b, protocol) in [("10.0.0.1", "10.0.0.2", Segmented::Tcp4), ("fd00::1", "fd00::2", Segmented::Tcp6)] {
             let whole = tcp((a, 1), (b, 2), FIN | PUSH | 0x10, &content);
             let headers = whole.len() - content.len();
-            let cut = segment(big(whole, protocol, 1000));
+            let whole = big(whole, protocol, 1000);
+            let counted = size(&whole);
+            let cut = segment(whole);
+            let bytes = cut.iter().map(|frame| frame.bytes.len() as u64).sum();
+            assert_eq!(counted, (3, bytes));
             let sizes: Vec<usize> = cut.iter().map(|frame| frame.bytes.len() - headers).collect();
             assert_eq!(sizes, [1000, 1000, 500]);
             let joined: Vec<u8> = cut.iter().flat_map(|frame| frame.bytes[headers..].to_vec()).collect();
@@ -110,6 +130,10 @@ mod tests {
     #[test]
     fn what_is_no_super_packet_stays_as_it_is() {
         let frame = Frame::complete(udp(("10.0.0.1", 1), ("10.0.0.2", 2), b"x"));
-        assert_eq!(segment(frame.clone()), [frame]);
+        assert_eq!((size(&frame), segment(frame.clone())), ((1, frame.bytes.len() as u64), vec![frame]));
+        for content in [&b"x"[..], b""] {
+            let whole = big(tcp(("10.0.0.1", 1), ("10.0.0.2", 2), 0x10, content), Segmented::Tcp4, 1000);
+            assert_eq!((size(&whole).0, segment(whole).len()), (1, 1));
+        }
     }
 }

@@ -145,7 +145,7 @@ pub(super) fn a_host_gets_slow_and_then_dies(backend: Backend) -> Outcome {
     mesh.sockets[1].recv(&mut [0; 4])?;
     assert!(begun.elapsed() >= ms(100), "{:?}", begun.elapsed());
     // The way to the host is that from the switch, which is the second end.
-    while mesh.network.counters(mesh.links[1])?[1].blocked == 0 {
+    while mesh.network.counters(mesh.links[1])?[1].down == 0 {
         assert!(begun.elapsed() < PATIENCE);
         mesh.sockets[0].send_to(b"x", mesh.sockets[1].local_addr()?)?;
         std::thread::park_timeout(ms(1));

@@ -116,9 +116,9 @@ pub(super) fn super_packets_cross_links_that_do_not_judge_single_packets(backend
         pair.network.set_conditions(pair.link, conditions.clone())?;
         transfer(pair.left(), pair.right(), LENGTH)?;
         let [there, _] = pair.network.counters(pair.link)?;
-        let packets = there.offered - before;
-        before = there.offered;
-        assert!(if single { packets >= least } else { packets < least }, "{packets} packets with {conditions:?}");
+        let frames = there.frames - before;
+        before = there.frames;
+        assert!(if single { frames >= least } else { frames < least }, "{frames} frames with {conditions:?}");
     }
     Ok(())
 }

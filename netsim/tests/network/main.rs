@@ -1,5 +1,6 @@
 //! What programs and sockets meet in a simulated network, over both backends.
 
+mod captured;
 mod faulty;
 mod impaired;
 mod programs;
@@ -61,6 +62,9 @@ fn main() -> ExitCode {
             a_cut_lasts_as_long_as_its_value, a_rejecting_cut_is_told_at_once, a_flapping_link_comes_and_goes,
             a_host_gets_slow_and_then_dies, a_degraded_link_is_itself_again_afterwards,
             a_host_changes_its_address_and_gets_it_back, what_the_wire_cannot_carry_makes_a_run_overloaded;
+        captured:
+            a_capture_has_every_packet_in_time_with_the_reason_of_each_drop,
+            what_is_cut_off_or_filtered_behind_a_link_is_told, counters_tell_what_a_link_carries_and_drops;
         programs:
             a_program_sees_its_own_names_resolvers_interfaces_environment_and_directory,
             a_program_can_be_paused_crashed_and_started_again;
@@ -73,7 +77,12 @@ fn main() -> ExitCode {
         });
         trials.extend(all);
     }
-    let alone: [(&str, Alone, bool); 2] = [
+    let tshark = captured::tshark().is_some();
+    if !tshark {
+        eprintln!("SKIPPED: captures as tshark reads them: there is no tshark (Debian: apt-get install tshark)");
+    }
+    let alone: [(&str, Alone, bool); 3] = [
+        ("tshark_reads_what_a_capture_says", captured::tshark_reads_what_a_capture_says, tshark),
         (
             "the_same_seed_decides_the_same_over_both_backends",
             impaired::the_same_seed_decides_the_same_over_both_backends,
