@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::process::{Child, Command};
 use std::sync::Arc;
 
@@ -120,6 +121,11 @@ impl Host {
 
     pub(crate) fn spawn(&self, command: Command) -> io::Result<Child> {
         self.inner.starter.spawn(command)
+    }
+
+    /// The numbers of the descriptors of its network and mount namespaces.
+    pub(crate) fn descriptors(&self) -> [RawFd; 2] {
+        [self.inner.namespace.descriptor().as_raw_fd(), self.inner.mounts.descriptor().as_raw_fd()]
     }
 
     pub(crate) fn ports(&self) -> &[PortPlan] {

@@ -46,6 +46,9 @@
 //!   packets to files with the reason of each drop, [`Network::counters`] counts them, and [`history`] tells what must not
 //!   have happened to what clients sent.
 //!
+//! [`scenario`] puts all of this into one TOML file, with programs, faults with their times, and what must hold; and
+//! [`report`] is what a run leaves.
+//!
 //! Below that are the parts, for those who want a kernel's own network without a wire: [`Namespace`] is a host,
 //! [`veth()`] a cable between two, [`Switch`] one for more, [`Namespace::block`] a firewall of nf_tables.
 //!
@@ -71,6 +74,7 @@ mod plan;
 mod program;
 mod pump;
 pub mod report;
+pub mod scenario;
 mod starter;
 mod topology;
 mod wire;

@@ -50,6 +50,10 @@ impl Mounts {
         })
     }
 
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
     /// Has `command` see these files.
     pub(crate) fn apply(&self, command: &mut Command) {
         let descriptor = self.descriptor.clone();

@@ -104,6 +104,8 @@ struct Captured {
 #[derive(Debug, Default)]
 struct Output {
     bytes: Vec<u8>,
+    /// Bytes before these, which are not kept any more.
+    dropped: u64,
     ended: bool,
 }
 
@@ -140,6 +142,15 @@ impl Program {
     #[must_use]
     pub fn stderr(&self) -> Vec<u8> {
         self.running.output[1].lock().bytes.clone()
+    }
+
+    /// What it has written to its standard output (0) or error (1) behind the first `from` bytes, as far as it is kept, and
+    /// how many bytes it has written in all.
+    pub(crate) fn output_since(&self, stream: usize, from: u64) -> (Vec<u8>, u64) {
+        let output = self.running.output[stream].lock();
+        let skip = usize::try_from(from.saturating_sub(output.dropped)).unwrap_or(usize::MAX);
+        let new = output.bytes.get(skip..).unwrap_or_default().to_vec();
+        (new, output.dropped + output.bytes.len() as u64)
     }
 
     /// Waits until its standard output contains `text`. False if it has closed it, or the time is over.
@@ -275,6 +286,7 @@ impl Captured {
             // Half at once, so that not every read moves everything.
             let excess = if excess > 0 { excess.max(MOST_OUTPUT / 2) } else { 0 };
             output.bytes.drain(..excess);
+            output.dropped += excess as u64;
             output.ended = length == 0;
             drop(output);
             self.changed.notify_all();

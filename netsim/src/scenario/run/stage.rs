@@ -1,0 +1,396 @@
+//! What a run plays on: the network, the programs with what they have said, and the working directories.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::RunError;
+use crate::report::{Line, Stream};
+use crate::scenario::Scenario;
+use crate::scenario::programs::{Invocation, ProgramSpec, fill};
+use crate::scenario::visit::PREFIX;
+use crate::{Host, Launch, Network, Paused, Program};
+
+/// What is kept of a program's output to look for texts in: the last of it.
+const MOST_SAID: usize = 4 << 20;
+/// A line that does not end is taken for one at this length.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// Working directories that are tried.
+const MOST_RUNS: u32 = 10_000;
+
+/// A network with programs.
+pub(super) struct Stage<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) network: Network,
+    pub(super) slots: Vec<Slot<'a>>,
+    pub(super) dir: WorkDir,
+    /// Nothing more is to be begun: the run is at its end, or was interrupted.
+    pub(super) over: AtomicBool,
+}
+
+/// A program's place.
+pub(super) struct Slot<'a> {
+    pub(super) spec: &'a ProgramSpec,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+pub(super) struct Inside {
+    program: Option<Program>,
+    state: State,
+    /// Crashes that are in force.
+    down: usize,
+    /// Pauses that are in force, and what halts it.
+    pauses: usize,
+    halted: Option<Paused>,
+    streams: [Said; 2],
+    lines: Vec<(Stream, String)>,
+    /// Why it failed by itself, if it did.
+    failure: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum State {
+    #[default]
+    NotStarted,
+    Running,
+    Ended(ExitStatus),
+    Killed,
+}
+
+#[derive(Default)]
+struct Said {
+    read: u64,
+    bytes: Vec<u8>,
+    line: Vec<u8>,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn host(&self, name: &str) -> Result<&Host, String> {
+        self.network.host_named(name).ok_or_else(|| format!("there is no host {name}"))
+    }
+
+    pub(super) fn slot(&self, program: &str) -> Result<&Slot<'a>, String> {
+        self.slots.iter().find(|slot| slot.spec.name == program).ok_or_else(|| format!("there is no program {program}"))
+    }
+
+    /// A text with addresses and the working directory of the run filled in.
+    pub(super) fn fill(&self, text: &str) -> Result<String, String> {
+        fill(text, self.dir.path(), &self.scenario.directory)
+    }
+
+    /// What starts an invocation on a host, in the host's working directory.
+    pub(super) fn launch(&self, run: &Invocation, host: &str) -> Result<Launch, String> {
+        let mut launch = Launch::new(&run.program).dir(self.dir.path().join(host));
+        for arg in &run.args {
+            launch = launch.arg(self.fill(arg)?);
+        }
+        for (name, value) in &run.env {
+            launch = launch.env(name, self.fill(value)?);
+        }
+        Ok(launch)
+    }
+
+    pub(super) fn start(&self, slot: &Slot<'_>) -> Result<(), String> {
+        let launch = self.launch(&slot.spec.run, &slot.spec.on)?;
+        let program = self.host(&slot.spec.on)?.start(launch).map_err(|error| with_causes(&error))?;
+        let mut inside = slot.lock();
+        inside.program = Some(program);
+        inside.state = State::Running;
+        Ok(())
+    }
+
+    /// Waits until a program has written what it writes when it is ready.
+    pub(super) fn wait_ready(&self, slot: &Slot<'_>, stop: &AtomicBool) -> Result<(), RunError> {
+        let Some(ready) = &slot.spec.ready else { return Ok(()) };
+        let start = Instant::now();
+        loop {
+            if slot.has_said(ready) {
+                return Ok(());
+            }
+            let ended = slot.look();
+            if stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if start.elapsed() > slot.spec.ready_within || !matches!(ended, State::Running) {
+                let why = match ended {
+                    State::Ended(status) => format!("ended with {}", status_text(status)),
+                    _ => format!("did not write {ready:?} within {:?}", slot.spec.ready_within),
+                };
+                let told = slot.last_words();
+                return Err(RunError::NotReady {
+                    program: slot.spec.name.clone(),
+                    on: slot.spec.on.clone(),
+                    why,
+                    told,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl<'a> Slot<'a> {
+    pub(super) fn new(spec: &'a ProgramSpec) -> Self {
+        Self { spec, inside: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the program has said since the last look, and whether it still runs.
+    pub(super) fn look(&self) -> State {
+        let mut inside = self.lock();
+        inside.look();
+        inside.state
+    }
+
+    /// The lines that were said since this was asked last.
+    pub(super) fn take_lines(&self, at: Duration) -> Vec<Line> {
+        let mut inside = self.lock();
+        inside.look();
+        let lines = std::mem::take(&mut inside.lines).into_iter();
+        lines.map(|(stream, text)| Line::new(at, &*self.spec.on, &*self.spec.name, stream, text)).collect()
+    }
+
+    /// What is left of lines without an end.
+    pub(super) fn last_lines(&self, at: Duration) -> Vec<Line> {
+        self.lock().end_lines();
+        self.take_lines(at)
+    }
+
+    pub(super) fn has_said(&self, text: &str) -> bool {
+        let mut inside = self.lock();
+        inside.look();
+        let text = text.as_bytes();
+        inside.streams.iter().any(|said| text.is_empty() || said.bytes.windows(text.len()).any(|part| part == text))
+    }
+
+    fn last_words(&self) -> String {
+        let mut inside = self.lock();
+        inside.look();
+        let text: Vec<String> =
+            inside.streams.iter().map(|said| String::from_utf8_lossy(&said.bytes).into_owned()).collect();
+        let text = text.concat();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+
+    /// Why it failed by itself, if it did.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
+    }
+
+    /// Kills it. What it is told about that, in words.
+    pub(super) fn crash(&self) -> String {
+        let mut inside = self.lock();
+        inside.look();
+        inside.down += 1;
+        inside.kill()
+    }
+
+    /// One crash is over: it is started again with the last.
+    pub(super) fn revive(&self) -> Result<String, String> {
+        let mut inside = self.lock();
+        inside.down = inside.down.saturating_sub(1);
+        if inside.down > 0 { Ok("stays dead: another crash is in force".to_owned()) } else { inside.begin_again() }
+    }
+
+    pub(super) fn restart(&self) -> Result<String, String> {
+        let mut inside = self.lock();
+        inside.look();
+        if inside.down > 0 {
+            return Ok("is not restarted: a crash is in force".to_owned());
+        }
+        inside.kill();
+        inside.begin_again()
+    }
+
+    pub(super) fn pause(&self) -> Result<String, String> {
+        let mut inside = self.lock();
+        inside.look();
+        inside.pauses += 1;
+        if inside.halted.is_none() && inside.state == State::Running {
+            let program = inside.program.as_ref().ok_or("was not started")?;
+            let halted = program.pause().map_err(|error| with_causes(&error))?;
+            inside.halted = Some(halted);
+            return Ok("halted".to_owned());
+        }
+        Ok("is not running, or halted already".to_owned())
+    }
+
+    pub(super) fn go_on(&self) -> String {
+        let mut inside = self.lock();
+        inside.pauses = inside.pauses.saturating_sub(1);
+        if inside.pauses > 0 {
+            return "stays halted: another pause is in force".to_owned();
+        }
+        inside.halted = None;
+        "goes on".to_owned()
+    }
+}
+
+impl Inside {
+    fn look(&mut self) {
+        let Some(program) = &mut self.program else { return };
+        // First whether it has ended: what it wrote before that is there then.
+        let ended = if self.state == State::Running { program.poll().ok().flatten() } else { None };
+        for (number, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            let said = &mut self.streams[number];
+            let (bytes, read) = program.output_since(number, said.read);
+            said.read = read;
+            said.bytes.extend(&bytes);
+            let excess = said.bytes.len().saturating_sub(MOST_SAID);
+            said.bytes.drain(..if excess > 0 { excess.max(MOST_SAID / 2) } else { 0 });
+            for byte in bytes {
+                if byte != b'\n' {
+                    said.line.push(byte);
+                }
+                if byte == b'\n' || said.line.len() >= LONGEST_LINE {
+                    let line = std::mem::take(&mut said.line);
+                    self.lines.push((stream, String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned()));
+                }
+            }
+        }
+        if let Some(status) = ended {
+            self.state = State::Ended(status);
+            let text = format!("ended with {}", status_text(status));
+            if !status.success() && self.failure.is_none() {
+                self.failure = Some(text.clone());
+            }
+            self.lines.push((Stream::Simulator, text));
+        }
+    }
+
+    fn end_lines(&mut self) {
+        self.look();
+        for (number, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+            let line = std::mem::take(&mut self.streams[number].line);
+            if !line.is_empty() {
+                self.lines.push((stream, String::from_utf8_lossy(&line).into_owned()));
+            }
+        }
+    }
+
+    fn kill(&mut self) -> String {
+        self.halted = None;
+        let Some(program) = &mut self.program else { return "was not started".to_owned() };
+        let text = if self.state == State::Running { "killed" } else { "has ended already" };
+        program.crash();
+        self.state = State::Killed;
+        // What it wrote last.
+        self.end_lines();
+        text.to_owned()
+    }
+
+    fn begin_again(&mut self) -> Result<String, String> {
+        let program = self.program.as_mut().ok_or("was not started")?;
+        program.restart().map_err(|error| with_causes(&error))?;
+        self.streams.iter_mut().for_each(|said| said.read = 0);
+        self.state = State::Running;
+        Ok("started again".to_owned())
+    }
+}
+
+/// An exit status in words.
+pub(super) fn status_text(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("status {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => "an unknown status".to_owned(),
+    }
+}
+
+/// An error with everything behind it, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// The working directory of a run, which is removed with it.
+pub(super) struct WorkDir {
+    path: PathBuf,
+}
+
+impl WorkDir {
+    pub(super) fn new(scenario: &Scenario) -> Result<Self, RunError> {
+        let process = std::process::id();
+        let failed = |what: &str, path: &Path| {
+            let what = format!("{what} {}", path.display());
+            move |error: std::io::Error| RunError::Files { what, source: error }
+        };
+        // Keys may be put there; and a directory that is there is somebody else's: of another run of this process, of one
+        // that was killed, or of one with the same number in another process namespace.
+        let mut number = 0;
+        let path = loop {
+            let path = std::env::temp_dir().join(format!("{PREFIX}{process}-{number}"));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < MOST_RUNS => number += 1,
+                made => break made.map(|()| path.clone()).map_err(failed("make", &path))?,
+            }
+        };
+        let dir = Self { path };
+        for host in scenario.hosts() {
+            let path = dir.path.join(host);
+            fs::create_dir(&path).map_err(failed("make", &path))?;
+        }
+        Ok(dir)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what hosts are to have in their directories.
+    pub(super) fn furnish(&self, scenario: &Scenario, folder: &Path) -> Result<(), RunError> {
+        for furnishing in &scenario.furnishings {
+            let own = self.path.join(&furnishing.host);
+            if let Some((from, _)) = &furnishing.copy {
+                let from = folder.join(from);
+                let what = format!("copy {}", from.display());
+                copy(&from, &own, 0).map_err(|source| RunError::Files { what, source })?;
+            }
+            for (file, text, _) in &furnishing.files {
+                let path = own.join(file);
+                let text = fill(text, &self.path, &scenario.directory).unwrap_or_else(|_| text.clone());
+                let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+                let what = format!("write {}", path.display());
+                made.and_then(|()| fs::write(&path, text)).map_err(|source| RunError::Files { what, source })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        // What cannot be removed stays in the place for what is temporary.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Copies what is in a folder; links are followed, and so deep a tree is none.
+fn copy(from: &Path, to: &Path, depth: usize) -> std::io::Result<()> {
+    if depth > 16 {
+        return Err(std::io::Error::other("nested too deeply"));
+    }
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            fs::create_dir_all(&to)?;
+            copy(&from, &to, depth + 1)?;
+        } else {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
+}
