@@ -23,6 +23,7 @@ mod refusals;
 mod reload;
 mod replaced;
 mod restart;
+mod simulator;
 mod stalls;
 mod strangers;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         editing::tests(),
         audit::tests(),
         faults::tests(),
+        simulator::tests(),
     ];
     adit_tests::suite::run(groups.into_iter().flatten().collect())
 }

@@ -14,6 +14,7 @@ pub mod init;
 pub mod ping;
 pub mod reload;
 pub mod run;
+pub mod sim;
 pub mod status;
 mod style;
 pub mod terminal;
@@ -132,6 +133,15 @@ enum Command {
     Ping(ping::PingArgs),
     /// Measure throughput and new connections a second to another node
     Bench(bench::BenchArgs),
+    /// Simulate networks that hurt, with any program in them: partitions, loss, NAT, without root
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  adit sim doctor               can this machine do it?\n  \
+                      adit sim run split.toml       exits with 0 only if everything held that it checks\n  \
+                      adit sim run split.toml --seed 7 --out results\n  \
+                      adit sim shrink storm.toml --seed 7"
+    )]
+    Sim(sim::SimCommand),
 }
 
 /// Interrupted by the user.
@@ -199,7 +209,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Cl
     };
     let dir = match (&command, global.dir) {
         // They need none of their own.
-        (Command::Demo(_), dir) => dir.unwrap_or_default(),
+        (Command::Demo(_) | Command::Sim(_), dir) => dir.unwrap_or_default(),
         (Command::Check(args), None) if args.file.is_some() => PathBuf::new(),
         (_, dir) => context::directory(dir)?,
     };
@@ -218,6 +228,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Cl
         Command::Ca(command) => ca::run(&command, &mut context.terminal(out, err)),
         Command::Node(command) => edit::node(&command, color, &mut context.terminal(out, err)),
         Command::Service(command) => edit::service(&command, color, &mut context.terminal(out, err)),
+        Command::Sim(command) => sim::run(command, &context, out, err),
         Command::Run(args) => run::run(&args, &context, global.color),
         Command::Demo(args) => block_on(demo::run(args, &context, out, err)),
         Command::Check(args) => block_on(check::run(args, &context, out)),

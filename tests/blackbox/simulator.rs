@@ -1,0 +1,237 @@
+//! `adit sim`: scenarios in simulated networks, and those of this repository.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use adit_tests::binary::{self, Output};
+use adit_tests::suite::Test;
+use adit_tests::{eventually, scratch};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// A run beside other tests takes its time.
+const LONG: Duration = Duration::from_secs(180);
+
+/// Two hosts that hear one another, and what makes that fail.
+const STORM: &str = r#"
+name = "storm"
+hosts = ["alpha", "beta", "gamma"]
+FAULTS
+[[check]]
+name = "beta is heard"
+at = "300ms"
+within = "1s"
+kind = "reachable"
+from = "beta"
+to = "alpha"
+timeout = "100ms"
+"#;
+
+pub(crate) fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        Test::in_namespaces("a_scenario_that_holds_exits_with_0_and_leaves_its_results", holds),
+        Test::in_namespaces("a_scenario_that_does_not_hold_exits_with_1_and_says_how_to_repeat_it", does_not_hold),
+        Test::new("a_scenario_that_does_not_check_exits_with_2_and_starts_nothing", does_not_check),
+        Test::in_namespaces("ctrl_c_ends_a_scenario_in_order_with_130", interrupted),
+        Test::in_namespaces("the_doctor_of_the_simulator_says_what_works", doctor),
+        Test::in_namespaces("a_failing_schedule_is_shrunk_to_what_makes_it_fail", shrinks),
+        Test::in_namespaces("a_mesh_file_is_simulated_and_a_cut_shows_who_is_not_served", from_a_mesh),
+    ];
+    for name in ["partition-full", "partition-one-way", "partition-partial"] {
+        let sentence = format!("the_scenario_{}_passes", name.replace('-', "_"));
+        tests.push(Test::in_namespaces(sentence, move || passes(name)));
+    }
+    tests
+}
+
+fn sim(arguments: &[&str], directory: &Path) -> Result<Output> {
+    let mut command = Command::new(binary::path()?);
+    // As an ordinary user may have it: nothing is taken from PATH.
+    command.arg("sim").args(arguments).current_dir(directory).env("PATH", "");
+    binary::run(&mut command, LONG)
+}
+
+fn put(text: &str) -> Result<(PathBuf, PathBuf)> {
+    let directory = scratch::directory()?;
+    let path = directory.join("scenario.toml");
+    fs::write(&path, text)?;
+    Ok((directory, path))
+}
+
+fn holds() -> Result<()> {
+    let (directory, _) = put(
+        "name = \"pair\"\nhosts = [\"alpha\", \"beta\"]\n[[fault]]\nat = \"500ms\"\nfor = \"500ms\"\nkind = \"pair\"\n\
+         on = [\"alpha\", \"beta\"]\n[[check]]\nat = \"600ms\"\nkind = \"unreachable\"\ntimeout = \"300ms\"\n\
+         [[check]]\nat = \"1s\"\nwithin = \"10s\"\nkind = \"reachable\"\n",
+    )?;
+    let output = sim(&["run", "scenario.toml", "--out", "results", "--seed", "7"], &directory)?;
+    ensure!(output.code == Some(0) && output.stdout.starts_with("ok   pair: 2 of 2 checks held"), "{output:?}");
+    ensure!(
+        output.stderr.contains("pair alpha beta begins") && output.stderr.contains("pair alpha beta ends"),
+        "{output:?}"
+    );
+    let results = directory.join("results/pair");
+    let result: Value = serde_json::from_str(&fs::read_to_string(results.join("result.json"))?)?;
+    ensure!(result["seed"] == 7 && result["nodes"] == serde_json::json!(["alpha", "beta"]), "{result}");
+    ensure!(result["faults"][0]["kind"] == "pair" && result["checks"][1]["ok"] == true, "{result}");
+    for file in ["timeline.html", "alpha.log", "beta.log", "schedule.toml", "alpha@net.pcapng"] {
+        ensure!(results.join(file).is_file(), "{file} is missing");
+    }
+    // The schedule plays again.
+    let again = sim(&["run", "scenario.toml", "--schedule", "results/pair/schedule.toml", "--json"], &directory)?
+        .success()?
+        .json()?;
+    let one = &again["scenarios"][0];
+    ensure!(one["passed"] == true && one["seed"] == 7 && one["faults"][0]["kind"] == "pair", "{again}");
+    let listed = sim(&["list"], &directory)?.success()?;
+    ensure!(listed.stdout.contains("scenario.toml"), "{listed:?}");
+    Ok(())
+}
+
+fn does_not_hold() -> Result<()> {
+    let (directory, _) =
+        put("hosts = [\"alpha\", \"beta\"]\n[[check]]\nat = \"0s\"\nkind = \"unreachable\"\ntimeout = \"100ms\"\n")?;
+    let output = sim(&["run", "scenario.toml", "--seed", "3", "--backend", "packet"], &directory)?;
+    ensure!(output.code == Some(1), "{output:?}");
+    for text in [
+        "FAIL scenario: 0 of 1 checks held",
+        "nobody reaches anybody by UDP: alpha -> beta: reached, and must not be",
+        "to repeat it: adit sim run scenario.toml --seed 3 --backend packet",
+    ] {
+        ensure!(output.stdout.contains(text), "{text}: {output:?}");
+    }
+    Ok(())
+}
+
+fn does_not_check() -> Result<()> {
+    let (directory, _) = put("hosts = [\"alpha\"]\nsed = 1\n[[prepare]]\nprogram = \"adti\"\n")?;
+    let output = sim(&["run", "scenario.toml", "--out", "results"], &directory)?;
+    ensure!(output.code == Some(2) && output.stdout.is_empty() && !directory.join("results").exists(), "{output:?}");
+    ensure!(output.stderr.contains("scenario.toml:2:1: error: unknown key `sed` in the scenario"), "{output:?}");
+    ensure!(output.stderr.contains("help: did you mean `adit`?"), "{output:?}");
+    let checked = sim(&["check", "scenario.toml", "--json"], &directory)?;
+    let problems = &checked.json()?["problems"];
+    ensure!(checked.code == Some(2) && problems[1]["line"] == 4 && problems[1]["column"] == 11, "{checked:?}");
+    let missing = sim(&["run", "nothing.toml"], &directory)?;
+    ensure!(missing.code == Some(2) && missing.stderr.contains("nothing.toml: error: cannot be read"), "{missing:?}");
+    Ok(())
+}
+
+fn interrupted() -> Result<()> {
+    let (directory, _) = put(
+        "name = \"looked-at\"\nhosts = [\"alpha\"]\nlasts = \"1h\"\n[program.p]\non = \"alpha\"\nprogram = \"adit\"\n\
+         args = [\"sim\", \"list\"]\n[host.alpha.files]\n\
+         \"inner.toml\" = \"hosts = ['inside']\\nlasts = '1h'\"\n",
+    )?;
+    let log = directory.join("stderr");
+    let mut child = Command::new(binary::path()?)
+        .args(["sim", "run", "scenario.toml"])
+        .current_dir(&directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log)?)
+        .spawn()?;
+    let begun = eventually("the scenario begins", LONG, || {
+        ensure!(fs::read_to_string(&log)?.contains("begun"));
+        Ok(())
+    });
+    // Meanwhile others may have a look from inside.
+    let looked = sim(
+        &[
+            "shell",
+            "alpha",
+            "--scenario",
+            "looked-at",
+            "--",
+            binary::path()?.to_str().context("its path")?,
+            "sim",
+            "list",
+        ],
+        &directory,
+    );
+    let sent = kill_process(Pid::from_child(&child), Signal::INT);
+    let start = Instant::now();
+    let ended = eventually("it ends", Duration::from_secs(20), || child.try_wait()?.context("it runs"));
+    if ended.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    begun?;
+    sent?;
+    let looked = looked?;
+    ensure!(looked.code == Some(0) && looked.stdout.contains("inner.toml"), "{looked:?}");
+    ensure!(ended?.code() == Some(130), "after {:?}", start.elapsed());
+    // Its working directory has gone with it.
+    let mark = format!("netsim-{}-", child.id());
+    let left = fs::read_dir(std::env::temp_dir())?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    ensure!(left.into_iter().all(|name| !name.starts_with(&mark)));
+    Ok(())
+}
+
+fn doctor() -> Result<()> {
+    let directory = scratch::directory()?;
+    let told = sim(&["doctor", "--json"], &directory)?.success()?.json()?;
+    ensure!(told["works"] == true && told["namespaces"]["ok"] == true, "{told}");
+    ensure!(sim(&["doctor"], &directory)?.success()?.stdout.contains("namespaces: work"));
+    Ok(())
+}
+
+fn shrinks() -> Result<()> {
+    let mut faults = String::new();
+    for number in 0..10 {
+        // Of two one after the other, each leaves beta time to be heard; all others are beside the point.
+        let (at, lasts, on) = match number {
+            3 => (0, 900, "[\"beta\", \"alpha\"]"),
+            8 => (700, 1000, "[\"beta\", \"alpha\"]"),
+            _ => (number * 50, 500, "[\"gamma\", \"alpha\"]"),
+        };
+        faults += &format!("[[fault]]\nat = \"{at}ms\"\nfor = \"{lasts}ms\"\nkind = \"one-way\"\non = {on}\n");
+    }
+    let (directory, _) = put(&STORM.replace("FAULTS", &faults))?;
+    let output = sim(&["shrink", "scenario.toml", "--seed", "1", "--times", "1", "--to", "short.toml"], &directory)?
+        .success()?;
+    let short = fs::read_to_string(directory.join("short.toml"))?;
+    ensure!(
+        short.matches("[[fault]]").count() == 2 && short.matches("on = [\"beta\", \"alpha\"]").count() == 2,
+        "{short}\n{output:?}"
+    );
+    let again = sim(&["run", "scenario.toml", "--schedule", "short.toml"], &directory)?;
+    ensure!(again.code == Some(1) && again.stdout.contains("beta is heard"), "{again:?}");
+    Ok(())
+}
+
+fn from_a_mesh() -> Result<()> {
+    let directory = scratch::directory()?;
+    let mesh = "[mesh]\nname = \"lab\"\nversion = 1\n[node.alpha]\naddress = \"192.0.2.1:7443\"\n[node.beta]\naddress = \"192.0.2.2:7443\"\n\
+        [node.gamma]\naddress = \"192.0.2.3:7443\"\n[service.web]\non = [\"alpha\"]\nallow = [\"beta\", \"gamma\"]\n\
+        target = \"127.0.0.1:80\"\nlisten = \"127.0.0.1:8080\"\n";
+    fs::write(directory.join("mesh.toml"), mesh)?;
+    let whole = sim(&["from", "mesh.toml", "--json"], &directory)?.success()?.json()?;
+    ensure!(whole["scenarios"][0]["checks"].as_array().is_some_and(|checks| checks.len() == 5), "{whole}");
+    let cut = sim(&["from", "mesh.toml", "--cut", "alpha,beta", "--json"], &directory)?;
+    let result = &cut.json()?["scenarios"][0];
+    let checks = result["checks"].as_array().context("checks")?;
+    let ok = |name: &str| {
+        checks.iter().find(|check| check["name"].as_str().is_some_and(|n| n.starts_with(name)))?["ok"].as_bool()
+    };
+    ensure!(ok("gamma is served web meanwhile") == Some(true), "{cut:?}");
+    ensure!(ok("beta is served web again") == Some(true) && ok("gamma is served web again") == Some(true), "{cut:?}");
+    // The exit status says whether beta was served meanwhile.
+    ensure!(cut.code == Some(i32::from(ok("beta is served web meanwhile") != Some(true))), "{cut:?}");
+    ensure!(result["repeat"] == "adit sim from mesh.toml --cut alpha,beta --seed 1", "{cut:?}");
+    let unknown = sim(&["from", "mesh.toml", "--cut", "alpha,delta"], &directory)?;
+    ensure!(unknown.code == Some(2) && unknown.stderr.contains("the mesh has no node delta"), "{unknown:?}");
+    Ok(())
+}
+
+/// A scenario of this repository, with a seed of its own.
+fn passes(name: &str) -> Result<()> {
+    let directory = scratch::directory()?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{name}.toml"));
+    let output = sim(&["run", &path.display().to_string(), "--out", "results"], &directory)?;
+    ensure!(output.code == Some(0), "{output:?}");
+    Ok(())
+}
