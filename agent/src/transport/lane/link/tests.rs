@@ -33,7 +33,9 @@ impl Net {
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         // As every connection of an agent.
-        [&tcp, &accepted].map(|end| end.set_nodelay(true).unwrap());
+        for end in [&tcp, &accepted] {
+            end.set_nodelay(true).unwrap();
+        }
         let deadline = tokio::time::Instant::now() + BOUND;
         let near =
             secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello_of(Incarnation(1)), Sealing::Adit, deadline);
