@@ -104,6 +104,7 @@ fn assemble(raw: &RawMesh<'_>, digest: Digest, problems: &mut Problems<'_>) -> O
         version: MeshVersion(raw.version.as_ref()?.value),
         digest,
         transport: raw.transport,
+        signed: raw.signed,
         nodes: raw.nodes.iter().map(node).map(|node| (node.name.clone(), node)).collect(),
         groups: raw
             .groups

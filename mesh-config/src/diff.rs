@@ -34,6 +34,8 @@ pub struct Diff {
     pub version: Option<Change<MeshVersion>>,
     /// The way links run, if it changes.
     pub transport: Option<Change<Transport>>,
+    /// Whether the mesh is changed by signed documents alone, if that changes.
+    pub signed: Option<Change<bool>>,
     /// Nodes that are new.
     pub nodes_added: Vec<NodeName>,
     /// Nodes that are gone.
@@ -100,6 +102,7 @@ impl Diff {
             name: Change::of(&old.name, &new.name),
             version: Change::of(&old.version, &new.version),
             transport: Change::of(&old.transport, &new.transport),
+            signed: Change::of(&old.signed, &new.signed),
             nodes_added: only_in(&new.nodes, &old.nodes),
             nodes_removed: only_in(&old.nodes, &new.nodes),
             nodes_changed: old.nodes.values().filter_map(|was| node_change(was, new.nodes.get(&was.name)?)).collect(),
@@ -112,10 +115,11 @@ impl Diff {
 
     /// Whether nothing changes, the version aside.
     pub fn is_empty(&self) -> bool {
-        let Self { name, version: _, transport, nodes_added, nodes_removed, .. } = self;
+        let Self { name, version: _, transport, signed, nodes_added, nodes_removed, .. } = self;
         let Self { nodes_changed, services_added, services_removed, services_changed, permits, .. } = self;
         name.is_none()
             && transport.is_none()
+            && signed.is_none()
             && nodes_added.is_empty()
             && nodes_removed.is_empty()
             && nodes_changed.is_empty()
@@ -272,6 +276,9 @@ impl fmt::Display for Diff {
         }
         if let Some(Change { from, to }) = &self.transport {
             writeln!(f, "transport: {from} → {to}")?;
+        }
+        if let Some(Change { from, to }) = &self.signed {
+            writeln!(f, "signed: {from} → {to}")?;
         }
         list(f, "nodes added", &self.nodes_added)?;
         list(f, "nodes removed", &self.nodes_removed)?;

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value, value};
 
 use crate::fault::Fault;
-use crate::model::{Address, Listen, Protocol, Target};
+use crate::model::{Address, Listen, MeshVersion, Protocol, Target};
 use crate::name::{NodeName, ServiceName};
 
 /// A service that is to be added.
@@ -180,10 +180,28 @@ impl Editor {
         let (Some(version), Some(higher)) = (version, higher) else {
             return Err(Fault::new("`mesh.version` cannot be raised").hint("give it a whole number"));
         };
-        let around = version.decor().clone();
-        *version = Value::from(higher);
-        *version.decor_mut() = around;
+        replace(version, higher);
         Ok(Some(self.document.to_string()))
+    }
+
+    /// The document as it is to be signed: with `version`, and saying that the mesh is signed.
+    ///
+    /// # Errors
+    /// If it has no `[mesh]` with a version.
+    pub fn signed(mut self, version: MeshVersion) -> Result<String, Fault> {
+        let no_version = || Fault::new("`mesh.version` cannot be set").hint("give it a whole number");
+        let number = i64::try_from(version.number()).map_err(|_| no_version())?;
+        let mesh = self.section_mut("mesh").ok_or_else(no_version)?;
+        let old = mesh.get_mut("version").and_then(Item::as_value_mut).ok_or_else(no_version)?;
+        if old.as_integer() != Some(number) {
+            replace(old, number);
+        }
+        match mesh.get_mut("signed").and_then(Item::as_value_mut) {
+            Some(said) if said.as_bool() == Some(true) => {}
+            Some(said) => replace(said, true),
+            None => drop(mesh.insert("signed", value(true))),
+        }
+        Ok(self.document.to_string())
     }
 
     fn section(&self, section: &str) -> Option<&dyn TableLike> {
@@ -258,6 +276,13 @@ impl Editor {
         let at = first(self.document.as_table(), position)?;
         find(self.document.as_table_mut(), at)
     }
+}
+
+/// Puts another value in the place of one, with the comments around it.
+fn replace(old: &mut Value, new: impl Into<Value>) {
+    let around = old.decor().clone();
+    *old = new.into();
+    *old.decor_mut() = around;
 }
 
 fn no_service(name: &ServiceName) -> Fault {

@@ -296,6 +296,7 @@ pub struct Mesh {
     pub(crate) version: MeshVersion,
     pub(crate) digest: Digest,
     pub(crate) transport: Transport,
+    pub(crate) signed: bool,
     pub(crate) nodes: BTreeMap<NodeName, Node>,
     pub(crate) groups: BTreeMap<GroupName, Arc<BTreeSet<NodeName>>>,
     pub(crate) services: BTreeMap<ServiceName, Service>,
@@ -320,6 +321,11 @@ impl Mesh {
     /// Which way links run unless something more particular says otherwise.
     pub fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// Whether the mesh is changed by signed documents alone, which its nodes hand on.
+    pub fn signed(&self) -> bool {
+        self.signed
     }
 
     /// All nodes, by name.

@@ -11,6 +11,7 @@ pub(crate) struct RawMesh<'d> {
     pub(crate) name: Option<Item<MeshName>>,
     pub(crate) version: Option<Item<u64>>,
     pub(crate) transport: Transport,
+    pub(crate) signed: bool,
     pub(crate) nodes: Vec<RawNode>,
     pub(crate) groups: Vec<RawGroup<'d>>,
     pub(crate) services: Vec<RawService<'d>>,
@@ -90,6 +91,7 @@ fn read_mesh(mut table: Table<'_>, raw: &mut RawMesh<'_>, problems: &mut Problem
     raw.version = table.integer("version", 1..=i64::MAX, problems).map(|v| v.map(i64::unsigned_abs));
     let transports = [("auto", Transport::Auto), ("tls", Transport::Tls), ("quic", Transport::Quic)];
     raw.transport = table.choice("transport", &transports, problems).map_or(Transport::default(), |t| t.value);
+    raw.signed = table.boolean("signed", problems).is_some_and(|signed| signed.value);
     table.require("name", "name = \"lab\"", problems);
     table.require("version", "version = 1", problems);
     table.finish(problems);

@@ -101,6 +101,9 @@ impl Mesh {
         if self.transport != Transport::default() {
             out.string("transport", self.transport);
         }
+        if self.signed {
+            out.line("signed = true");
+        }
         for node in self.nodes.values() {
             out.line(format_args!("\n[node.{}]", node.name));
             out.address(&node.addresses);
@@ -125,6 +128,7 @@ impl Mesh {
         self.name == other.name
             && self.version == other.version
             && self.transport == other.transport
+            && self.signed == other.signed
             && self.nodes == other.nodes
             && self.groups == other.groups
             && self.services == other.services

@@ -9,7 +9,7 @@ use super::style::{Paint, Tone};
 
 /// Writes each change on a line: `+` comes, `-` goes, `~` becomes different.
 pub(super) fn render(diff: &Diff, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
-    let Diff { name, version, transport, nodes_added, nodes_removed, nodes_changed, .. } = diff;
+    let Diff { name, version, transport, signed, nodes_added, nodes_removed, nodes_changed, .. } = diff;
     let Diff { services_added, services_removed, services_changed, permits, .. } = diff;
     let mut lines = Lines { paint, out, count: 0 };
     if let Some(name) = name {
@@ -25,6 +25,9 @@ pub(super) fn render(diff: &Diff, paint: Paint, out: &mut dyn Write) -> io::Resu
     if let Some(transport) = transport {
         let change = Change { from: word(transport.from), to: word(transport.to) };
         lines.changed("mesh.transport", &change)?;
+    }
+    if let Some(signed) = signed {
+        lines.changed("mesh.signed", signed)?;
     }
     for node in nodes_removed {
         lines.gone(&format!("node {node}"))?;

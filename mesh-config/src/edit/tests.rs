@@ -224,3 +224,20 @@ fn a_version_that_cannot_be_raised_is_told() {
     }
     assert!(Editor::new("[mesh").is_err_and(|fault| fault.message.starts_with("is not TOML: ")));
 }
+
+#[test]
+fn a_document_to_be_signed_gets_its_version_and_keeps_its_comments() {
+    let text = "# ours\n[mesh]\nname = \"lab\" # the mesh\nversion = 3 # raised with every change\n\n[node.alpha]\n";
+    let version = |n| crate::MeshVersion::new(n).unwrap();
+    let signed = Editor::new(text).unwrap().signed(version(7)).unwrap();
+    assert_eq!(
+        signed,
+        "# ours\n[mesh]\nname = \"lab\" # the mesh\nversion = 7 # raised with every change\nsigned = true\n\n[node.alpha]\n"
+    );
+    assert!(crate::Mesh::check(&signed, "mesh.toml").unwrap().mesh.signed());
+    assert_eq!(Editor::new(&signed).unwrap().signed(version(7)).unwrap(), signed, "a second time changes nothing");
+    let said_no = signed.replace("signed = true", "signed = false # not yet");
+    let again = Editor::new(&said_no).unwrap().signed(version(8)).unwrap();
+    assert!(again.contains("version = 8 #") && again.contains("signed = true # not yet"), "{again}");
+    assert!(Editor::new("[node.alpha]\n").unwrap().signed(version(1)).is_err());
+}
