@@ -37,6 +37,15 @@ impl LastGood {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         atomic::make_directory(dir)?;
         atomic::sweep(dir)?;
+        Self::look(dir)
+    }
+
+    /// The same for somebody who only reads, while another process may write: nothing is made or removed. A directory that is
+    /// not there holds nothing.
+    ///
+    /// # Errors
+    /// Those of [`LastGood::open`].
+    pub fn look(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(FLOOR);
         let floor = match read(&path, MAX_FLOOR)? {
             None => None,
