@@ -77,6 +77,8 @@ pub fn verify_chain<'a>(
     let usage = match purpose {
         Purpose::Server => KeyUsage::server_auth(),
         Purpose::Client => KeyUsage::client_auth(),
+        // Of the leaf alone the profile asks for more: that it is there, and nothing beside it.
+        Purpose::Publisher => KeyUsage::required_if_present(ca::profile::PUBLISHER_USAGE),
     };
     let refused = RefCell::new(None);
     let accepted = RefCell::new(None);

@@ -9,6 +9,8 @@
 //!                                                                                            ▼
 //!  certificates of the peer ─▶ chain (webpki) ─▶ profile ─▶ revoked? ─▶ name ─▶ VerifiedPeer or Rejection
 //! ```
+//!
+//! [`published`] asks the same chain and profile whose signature a mesh document has.
 
 mod algorithms;
 mod certificate;
@@ -17,6 +19,7 @@ mod file;
 mod flaw;
 mod load;
 mod profile;
+pub mod published;
 mod rejection;
 mod tls;
 mod trust;

@@ -12,8 +12,11 @@
 //! | intermediate | authority key identifier |
 //! | root | no extended key usage; path length kept; if it has an authority key identifier, its own |
 //!
-//! [`identity_of`] is a step of its own: the names that make a leaf a node's.
+//! [`identity_of`] is a step of its own: the names that make a leaf a node's. So is [`publisher_of`], for those that may sign
+//! mesh documents: their certificates have an extended key usage of their own and none that a connection is made with, and a
+//! name that is no node's, so neither can ever stand for the other.
 
+use mesh_config::published::Generation;
 use mesh_config::{MeshName, NodeName};
 use x509_parser::extensions::{GeneralName, NameConstraints, ParsedExtension, X509Extension};
 use x509_parser::public_key::PublicKey;
@@ -29,6 +32,8 @@ pub enum Purpose {
     Server,
     /// It dialled.
     Client,
+    /// It has signed a mesh document. Such a certificate is for that alone.
+    Publisher,
 }
 
 mod oid {
@@ -219,11 +224,24 @@ fn check_leaf(cert: &Certificate<'_>, purpose: Option<Purpose>) -> Result<(), Fl
     if usage.any {
         return Err(Flaw::AnyExtendedKeyUsage);
     }
-    if !usage.server_auth && purpose != Some(Purpose::Client) {
-        return Err(Flaw::ExtendedKeyUsage("serverAuth"));
-    }
-    if !usage.client_auth && purpose != Some(Purpose::Server) {
-        return Err(Flaw::ExtendedKeyUsage("clientAuth"));
+    match purpose {
+        Some(Purpose::Publisher) => {
+            let others = [usage.server_auth, usage.client_auth, usage.code_signing, usage.email_protection];
+            if !matches!(&usage.other[..], [only] if only.as_bytes() == ca::profile::PUBLISHER_USAGE) {
+                return Err(Flaw::ExtendedKeyUsage("meshPublisher"));
+            }
+            if others.contains(&true) || usage.time_stamping || usage.ocsp_signing {
+                return Err(Flaw::Forbidden("another extended key usage than meshPublisher"));
+            }
+        }
+        purpose => {
+            if !usage.server_auth && purpose != Some(Purpose::Client) {
+                return Err(Flaw::ExtendedKeyUsage("serverAuth"));
+            }
+            if !usage.client_auth && purpose != Some(Purpose::Server) {
+                return Err(Flaw::ExtendedKeyUsage("clientAuth"));
+            }
+        }
     }
     if extension!(cert, NameConstraints).is_some() {
         return Err(Flaw::Forbidden("name constraints"));
@@ -397,4 +415,31 @@ pub(crate) fn identity_of(cert: &Certificate<'_>) -> Result<(MeshName, NodeName)
         return Err(Flaw::Name(format!("its DNS name is not {node}.{mesh} but {}", dns.escape_debug())));
     }
     Ok((mesh, node))
+}
+
+/// The publisher that a leaf is made for: exactly one name, the URI `spiffe://MESH/publisher/NAME/generation/N`.
+///
+/// # Errors
+/// [`Flaw::Name`] says what is there instead.
+pub(crate) fn publisher_of(cert: &Certificate<'_>) -> Result<(MeshName, NodeName, Generation), Flaw> {
+    let Some((san, _)) = extension!(cert, SubjectAlternativeName) else {
+        return Err(Flaw::Missing("subject alternative name"));
+    };
+    let [GeneralName::URI(uri)] = san.general_names.as_slice() else {
+        return Err(Flaw::Name("it needs exactly one URI".into()));
+    };
+    let other = || {
+        let shown = uri.escape_debug();
+        Flaw::Name(format!("its URI is not spiffe://MESH/publisher/NAME/generation/N but {shown}"))
+    };
+    let parts: Vec<&str> = uri.strip_prefix("spiffe://").ok_or_else(other)?.split('/').collect();
+    let [mesh, "publisher", name, "generation", number] = parts[..] else { return Err(other()) };
+    let mesh = MeshName::new(mesh).map_err(|e| Flaw::Name(format!("the mesh in its URI: {e}")))?;
+    let name = NodeName::new(name).map_err(|e| Flaw::Name(format!("the publisher in its URI: {e}")))?;
+    let generation = number.parse().ok().and_then(Generation::new).ok_or_else(other)?;
+    // One way to write each.
+    if ca::profile::publisher_id(&mesh, &name, generation) != *uri {
+        return Err(other());
+    }
+    Ok((mesh, name, generation))
 }
