@@ -10,6 +10,7 @@ use crate::agent_file::Limits;
 use crate::clock::Clock;
 use crate::logging::audit;
 use crate::metrics::Metrics;
+use crate::peers::gossip::Switchboard;
 use crate::refusals::{Entry, Recent, Refusal};
 use crate::snapshot::{Settings, Snapshot};
 use crate::table::Table;
@@ -55,6 +56,8 @@ pub struct Host {
     pub side_streams: Semaphore,
     /// Where the agent is in its life.
     pub phase: watch::Sender<Phase>,
+    /// What the peers say of mesh documents, and the connections to answer on.
+    pub gossip: Switchboard,
     refusals: Mutex<Recent>,
 }
 
@@ -74,6 +77,7 @@ impl Host {
             quic: Dialler::default(),
             side_streams: Semaphore::new(SIDE_STREAMS),
             phase: watch::Sender::new(Phase::Starting),
+            gossip: Switchboard::default(),
             refusals: Mutex::default(),
         })
     }

@@ -43,11 +43,13 @@ pub enum Layer {
     Target,
     /// A limit of the agent.
     Limit,
+    /// A signed mesh document.
+    Document,
 }
 
 impl Layer {
     /// Every layer, from the outside in.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Resolve,
         Self::NoRoute,
         Self::Refused,
@@ -58,6 +60,7 @@ impl Layer {
         Self::Permit,
         Self::Target,
         Self::Limit,
+        Self::Document,
     ];
 
     /// The name that JSON, metric labels and log fields carry.
@@ -73,6 +76,7 @@ impl Layer {
             Self::Permit => "permit",
             Self::Target => "target",
             Self::Limit => "limit",
+            Self::Document => "document",
         }
     }
 }
@@ -171,7 +175,7 @@ impl Recent {
     /// `explain` does not repeat what has been mended.
     pub fn link_came_up(&mut self, peer: &NodeName, direction: Direction) {
         self.peers.retain(|e| {
-            let of_link = !matches!(e.last.layer, Layer::Permit | Layer::Target | Layer::Limit);
+            let of_link = !matches!(e.last.layer, Layer::Permit | Layer::Target | Layer::Limit | Layer::Document);
             !(of_link && e.last.direction == direction && e.last.peer.as_ref() == Some(peer))
         });
     }

@@ -1,7 +1,9 @@
 //! What is in force: the mesh, this node's identity and whom it trusts, as one value that is replaced as a whole.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use mesh_config::gossip::ring_neighbours;
 use mesh_config::{Mesh, Node, NodeName, Role};
 
 use crate::agent_file::{AgentFile, Limits};
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub epochs: Epochs,
     /// How this agent goes about it.
     pub settings: Settings,
+    /// The nodes with which this one keeps links to hand on signed documents, whatever services it shares with them.
+    pub ring: Arc<BTreeSet<NodeName>>,
 }
 
 impl Snapshot {
@@ -65,7 +69,8 @@ impl Snapshot {
         settings: Settings,
     ) -> Self {
         let tls = TlsContext::new(identity, trust, mesh.clone(), Arc::new(NothingRevoked), clock);
-        Self { mesh, tls, epochs, settings }
+        let ring = Arc::new(ring(&mesh, tls.identity().node()));
+        Self { mesh, tls, epochs, settings, ring }
     }
 
     /// This node's name.
@@ -93,8 +98,18 @@ impl Snapshot {
         joins(me, peer) || joins(peer, me)
     }
 
+    /// Whether this node and `peer` keep a link: a service joins them, or they hand on signed documents to each other.
+    pub fn links_with(&self, peer: &NodeName) -> bool {
+        self.ring.contains(peer) || self.shares_service_with(peer)
+    }
+
     /// Whether this node has `role`.
     pub fn has_role(&self, role: Role) -> bool {
         self.own_node().is_some_and(|n| n.roles().contains(&role))
     }
+}
+
+/// The nodes that `me` keeps links with to hand on signed documents: none in a mesh that has none.
+pub fn ring(mesh: &Mesh, me: &NodeName) -> BTreeSet<NodeName> {
+    if mesh.signed() { ring_neighbours(mesh.nodes().keys(), me) } else { BTreeSet::new() }
 }

@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use mesh_config::published::Rank;
 use mesh_config::{NodeName, ServiceName};
 
 use super::{Who, permit, permit_member};
@@ -154,6 +155,38 @@ pub fn mesh_reload(source: &str, old_version: Option<u64>, version: Option<u64>,
         old_version,
         version,
         detail = refused,
+    );
+}
+
+/// `mesh.document`: a signed mesh document was taken from a peer, or from this host where there is none. Limited by the peer;
+/// whether it came into force says `mesh.reload`.
+pub fn mesh_document(peer: Option<&NodeName>, rank: Rank, publisher: &NodeName, certificate: &str) {
+    let Some(passed) = permit(peer.map_or(Who::Here, Who::from), "mesh.document") else { return };
+    tracing::info!(
+        target: TARGET,
+        event = "mesh.document",
+        result = "taken",
+        peer = peer.map(NodeName::as_str),
+        generation = rank.generation.number(),
+        version = rank.version.number(),
+        id = %rank.id,
+        publisher = publisher.as_str(),
+        certificate,
+        suppressed = passed.suppressed(),
+    );
+}
+
+/// `mesh.document`: a signed mesh document was refused.
+pub fn mesh_document_refused(peer: Option<&NodeName>, reason: &'static str, detail: &str) {
+    let Some(passed) = permit(peer.map_or(Who::Here, Who::from), reason) else { return };
+    tracing::warn!(
+        target: TARGET,
+        event = "mesh.document",
+        result = "refused",
+        peer = peer.map(NodeName::as_str),
+        reason,
+        detail,
+        suppressed = passed.suppressed(),
     );
 }
 

@@ -47,6 +47,8 @@ pub struct Metrics {
     mesh_version: Gauge,
     mesh_reloads: Family<ReloadLabels, Counter>,
     mesh_refused: Gauge,
+    mesh_forks: Gauge,
+    mesh_refresh_by: Gauge,
     connect_duration: Histogram,
     handshake_duration: Histogram,
     ping_rtt: Histogram,
@@ -75,6 +77,8 @@ impl Metrics {
             mesh_version: Gauge::default(),
             mesh_reloads: Family::default(),
             mesh_refused: Gauge::default(),
+            mesh_forks: Gauge::default(),
+            mesh_refresh_by: Gauge::default(),
             connect_duration: Histogram::new(LATENCY),
             handshake_duration: Histogram::new(LATENCY),
             ping_rtt: Histogram::new(ROUND_TRIP),
@@ -93,6 +97,17 @@ impl Metrics {
             "mesh_refused",
             "1 while the mesh document on disk is not in force because it was refused",
             self.mesh_refused.clone(),
+        );
+        r.register(
+            "mesh_forks",
+            "Signed mesh documents that the one in force does not stand on: published without knowing it, and not merged",
+            self.mesh_forks.clone(),
+        );
+        r.register_with_unit(
+            "mesh_refresh_by_timestamp",
+            "When the signed mesh document in force should be followed by another one, in seconds since 1970; 0 without one",
+            Unit::Seconds,
+            self.mesh_refresh_by.clone(),
         );
         r.register_with_unit(
             "certificate_expiry_timestamp",
@@ -228,6 +243,16 @@ impl Metrics {
     /// The mesh document on disk is the one in force.
     pub fn mesh_is_in_force(&self) {
         self.mesh_refused.set(0);
+    }
+
+    /// So many signed documents are forks.
+    pub fn mesh_forks(&self, count: usize) {
+        self.mesh_forks.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The signed document in force should be followed by another one then, in seconds since 1970.
+    pub fn mesh_refresh_by(&self, seconds: u64) {
+        self.mesh_refresh_by.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// The mesh document in force has this version.

@@ -24,6 +24,7 @@ use self::changes::InMesh;
 use self::link::Up;
 use super::control::{self, Notice, Notices, Order};
 use super::dial::{self, Control};
+use super::gossip::Line;
 use super::judge::Judge;
 use super::machine::{ControlId, Peer as Machine};
 use super::path::Way;
@@ -105,6 +106,8 @@ pub(super) struct Actor {
     dialled_to: Option<SocketAddr>,
     /// How often its address has changed.
     moves: watch::Sender<u64>,
+    /// The connection that mesh documents are handed on over, as the others were told.
+    line: Option<Line>,
 }
 
 impl Actor {
@@ -119,7 +122,7 @@ impl Actor {
         let mesh = InMesh::of(snapshot, &peer.name);
         let now = Instant::now().into_std();
         let mut machine = Machine::new(snapshot.me(), &peer.name, mesh.is_dialled(), mesh.transport, seed, now);
-        machine.handle_want(mesh.wanted, now);
+        machine.handle_want(mesh.kept, now);
         let (notice_queue, notices) = mpsc::channel(32);
         let meter = host.metrics.link(&peer.name);
         Self {
@@ -147,6 +150,7 @@ impl Actor {
             mesh,
             dialled_to: None,
             moves: watch::Sender::new(0),
+            line: None,
         }
     }
 
@@ -158,6 +162,7 @@ impl Actor {
         loop {
             self.act();
             self.publish();
+            self.show_line();
             let pool_next = self.work_pool();
             let quic_next = self.work_quic();
             if self.draining && self.tasks.is_empty() && self.channels.is_empty() {
@@ -241,6 +246,14 @@ impl Actor {
                     });
                 }
             }
+            Notice::MeshVersion(version) => {
+                if let Some(running) = self.controls.get_mut(&id) {
+                    running.mesh_version = version;
+                }
+                if self.up.as_ref().is_some_and(|up| up.id == id) {
+                    self.peer.status.send_modify(|status| status.mesh_version = Some(version));
+                }
+            }
             Notice::WantLanes(count) => self.dial_reverse(count),
             Notice::Bye(reason) => {
                 self.ends(id, "bye", reason.text());
@@ -298,13 +311,21 @@ impl Actor {
             skew: control.hello.skew,
         };
         let clock = self.host.clock;
-        self.channels.spawn(control::run(control.stream, clock, queue, notices));
+        let listener = self.host.gossip.listener(&self.peer.name);
+        self.channels.spawn(control::run(control.stream, clock, queue, notices, Some(listener)));
         if self.draining {
             running.orders.try_send(Order::Bye(self.goodbye)).ok();
             return None;
         }
         self.controls.insert(id, running);
         Some(id)
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.up = None;
+        self.show_line();
     }
 }
 

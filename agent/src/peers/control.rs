@@ -1,17 +1,18 @@
-//! A control channel: PING and PONG, WANT_LANES, BYE, on a connection of its own so that stalled streams cannot make a peer
+//! A control channel: PING and PONG, WANT_LANES, BYE, and what is said of mesh documents, on a connection of its own so that stalled streams cannot make a peer
 //! look dead.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use mesh_config::NodeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::Clock;
 use crate::reason::Reason;
-use crate::transport::frame::{Item, Kind, Parser};
-use crate::transport::message::{Frame, WallTime};
+use crate::transport::frame::{Item, Kind, MAX_CONTROL, Parser};
+use crate::transport::message::{Frame, Gossip, WallTime};
 
 /// How often a PING goes out.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -29,6 +30,8 @@ pub enum Order {
     Ping(oneshot::Sender<Duration>),
     /// Ask for so many reverse lanes.
     WantLanes(u32),
+    /// Send these frames about mesh documents.
+    Say(Vec<u8>),
     /// Say goodbye and end.
     Bye(Reason),
 }
@@ -38,6 +41,8 @@ pub enum Order {
 pub enum Notice {
     /// A round trip was measured, and by it how far the peer's clock is ahead.
     RoundTrip(Duration, Option<time::Duration>),
+    /// The greatest version of a signed mesh document that the peer has.
+    MeshVersion(u64),
     /// The peer would like so many reverse lanes.
     WantLanes(u32),
     /// The peer says goodbye. The channel has ended.
@@ -62,6 +67,26 @@ impl Notices {
     }
 }
 
+/// Where what a peer says of mesh documents goes. A queue that is full holds up its channel, and so the peer.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// The peer.
+    pub peer: NodeName,
+    /// The queue of all peers.
+    pub queue: mpsc::Sender<Said>,
+}
+
+/// What a peer said of mesh documents.
+#[derive(Debug)]
+pub struct Said {
+    /// The peer.
+    pub peer: NodeName,
+    /// The number of the channel that it said it on.
+    pub channel: u64,
+    /// What.
+    pub gossip: Gossip,
+}
+
 struct Waiting {
     id: u64,
     sent: Instant,
@@ -75,6 +100,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
     clock: Clock,
     mut orders: mpsc::Receiver<Order>,
     notices: Notices,
+    listener: Option<Listener>,
 ) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut parser = Parser::new();
@@ -119,6 +145,17 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                         }
                         Ok(Frame::WantLanes(count)) => notices.tell(Notice::WantLanes(count)).await,
                         Ok(Frame::Bye(_, reason)) => return notices.tell(Notice::Bye(reason)).await,
+                        Ok(Frame::Gossip(gossip)) => {
+                            if let Gossip::Summary(ranks) = &gossip
+                                && let Some(greatest) = ranks.iter().max()
+                            {
+                                notices.tell(Notice::MeshVersion(greatest.version.number())).await;
+                            }
+                            if let Some(Listener { peer, queue }) = &listener {
+                                // Nobody listens while the agent stops.
+                                queue.send(Said { peer: peer.clone(), channel: notices.id, gossip }).await.ok();
+                            }
+                        }
                         Ok(frame) => {
                             let why = format!("the peer broke the protocol: {} on a control channel", frame.kind());
                             return notices.tell(Notice::Lost(why)).await;
@@ -136,6 +173,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                     }
                 }
                 Some(Order::WantLanes(count)) => Frame::WantLanes(count).encode(&mut out),
+                Some(Order::Say(frames)) => out.extend(frames),
                 Some(Order::Bye(reason)) => {
                     Frame::Bye(0, reason).encode(&mut out);
                     let last = async {
@@ -175,7 +213,11 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
             })
             .await;
             match written {
-                Ok(Ok(())) => out.clear(),
+                Ok(Ok(())) => {
+                    out.clear();
+                    // A document that was handed over leaves no buffer behind.
+                    out.shrink_to(MAX_CONTROL);
+                }
                 Ok(Err(error)) => return notices.tell(Notice::Lost(error.to_string())).await,
                 Err(_) => return notices.tell(Notice::Lost("the peer takes no more".to_owned())).await,
             }
@@ -200,7 +242,7 @@ mod tests {
     fn end(stream: tokio::io::DuplexStream, tasks: &mut JoinSet<()>) -> End {
         let (orders, order_queue) = mpsc::channel(8);
         let (queue, notices) = mpsc::channel(8);
-        tasks.spawn(run(stream, Clock::default(), order_queue, Notices { id: 7, queue }));
+        tasks.spawn(run(stream, Clock::default(), order_queue, Notices { id: 7, queue }, None));
         (orders, notices)
     }
 

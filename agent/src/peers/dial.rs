@@ -234,6 +234,7 @@ fn reason(failure: &Failure) -> &'static str {
         Layer::Permit => "not_permitted",
         Layer::Target => "target_failed",
         Layer::Limit => "limit",
+        Layer::Document => "document",
     }
 }
 
@@ -247,7 +248,7 @@ pub fn for_machine(failure: &Failure) -> DialFailure {
         Layer::Identity => FailureClass::Identity,
         Layer::Hello => FailureClass::Hello,
         Layer::Limit => FailureClass::Local,
-        Layer::Tls | Layer::Permit | Layer::Target => FailureClass::Tls,
+        Layer::Tls | Layer::Permit | Layer::Target | Layer::Document => FailureClass::Tls,
     };
     DialFailure { class, text: failure.to_string() }
 }

@@ -4,6 +4,7 @@
 //!   accept ──▶ Peers ──▶ actor ──▶ machine (pure: when to dial, which connection stays)
 //!   services ──▶ open::first, Peer::open ──▶ lane of the pool, QUIC connection ──▶ Stream
 //!   stream of a peer ──▶ serve ──▶ Serve, which the services are
+//!   control channels ──▶ gossip ──▶ who hands on mesh documents
 //! ```
 
 pub mod accept;
@@ -11,6 +12,7 @@ mod actor;
 pub mod back_off;
 pub mod control;
 pub mod dial;
+pub mod gossip;
 mod judge;
 pub mod machine;
 pub mod open;

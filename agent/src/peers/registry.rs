@@ -38,14 +38,14 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// An actor for every node with which this one shares a service. Others get theirs when they come. `services` serves the
+    /// An actor for every node with which this one keeps a link. Others get theirs when they come. `services` serves the
     /// streams that they open.
     pub fn start(host: Arc<Host>, services: Arc<dyn Serve>) -> Arc<Self> {
         let room = Arc::new(Semaphore::new(host.limits().pending_connections));
         let peers = Arc::new(Self { host: host.clone(), services, room, inner: Mutex::default() });
         let snapshot = host.snapshot.load_full();
         for name in snapshot.mesh.nodes().keys() {
-            if name != snapshot.me() && snapshot.shares_service_with(name) {
+            if name != snapshot.me() && snapshot.links_with(name) {
                 peers.peer(name);
             }
         }

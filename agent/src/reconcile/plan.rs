@@ -8,6 +8,7 @@ use mesh_config::{Listen, Mesh, NodeName, Service, ServiceName};
 use crate::services::authz;
 use crate::services::authz::Denied;
 use crate::services::unsupported::Unsupported;
+use crate::snapshot::ring;
 
 /// A connection that is live, as far as the mesh decides about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +84,9 @@ pub fn listeners(mesh: &Mesh, me: &NodeName) -> BTreeMap<ServiceName, SocketAddr
 
 /// The nodes with which the agent on `me` keeps a link.
 pub fn links(mesh: &Mesh, me: &NodeName) -> BTreeSet<NodeName> {
-    mesh.peers_of(me).into_keys().collect()
+    let mut links: BTreeSet<NodeName> = mesh.peers_of(me).into_keys().collect();
+    links.append(&mut ring(mesh, me));
+    links
 }
 
 impl Plan {

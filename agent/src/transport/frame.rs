@@ -76,6 +76,12 @@ kinds! {
     WantLanes = 13, "WANT_LANES", 0..=256;
     /// The sender serves no further streams.
     Bye = 14, "BYE", 4..=256;
+    /// What mesh documents the sender knows.
+    Summary = 15, "SUMMARY", 0..=1024;
+    /// Asks for a mesh document, from an offset on.
+    Ask = 16, "ASK", 0..=64;
+    /// A piece of a mesh document.
+    Hand = 17, "HAND", 0..=MAX_CONTROL;
 }
 
 impl fmt::Display for Kind {

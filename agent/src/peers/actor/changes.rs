@@ -22,8 +22,10 @@ const LEAVE: Duration = Duration::from_secs(3);
 pub(super) struct InMesh {
     /// This node reaches a service of the peer's.
     pub(super) wanted: bool,
-    /// A service joins the two.
+    /// A service joins the two, or they hand on signed documents to each other.
     linked: bool,
+    /// The link is to be there although no application waits for it.
+    pub(super) kept: bool,
     addresses: Vec<Address>,
     pub(super) transport: Transport,
 }
@@ -33,7 +35,8 @@ impl InMesh {
         let wanted = snapshot.reaches(peer);
         Self {
             wanted,
-            linked: wanted || snapshot.shares_service_with(peer),
+            linked: wanted || snapshot.links_with(peer),
+            kept: wanted || snapshot.ring.contains(peer),
             addresses: snapshot.mesh.node(peer.as_str()).map(|n| n.addresses().to_vec()).unwrap_or_default(),
             transport: snapshot.mesh.transport(),
         }
@@ -77,7 +80,7 @@ impl Actor {
             return;
         }
         let was = std::mem::replace(&mut self.mesh, mesh);
-        self.machine.handle_want(self.mesh.wanted, now);
+        self.machine.handle_want(self.mesh.kept, now);
         let moved = was.addresses != self.mesh.addresses;
         if moved || was.is_dialled() != self.mesh.is_dialled() || was.transport != self.mesh.transport {
             self.machine.handle_config(self.mesh.is_dialled(), self.mesh.transport, now);

@@ -4,6 +4,7 @@ use super::{Actor, Dialled, Running};
 use crate::logging::audit;
 use crate::peers::control::Order;
 use crate::peers::dial;
+use crate::peers::gossip::Line;
 use crate::peers::machine::{Action, CloseReason, ControlId};
 use crate::peers::path::Way;
 use crate::reason::Reason;
@@ -118,6 +119,16 @@ impl Actor {
     /// The control connection that holds the link.
     pub(super) fn control(&self) -> Option<&Running> {
         self.controls.get(&self.up.as_ref()?.id)
+    }
+
+    /// Shows who hands on mesh documents the connection to do so over, if that is another.
+    pub(super) fn show_line(&mut self) {
+        let running = self.up.as_ref().and_then(|up| Some((up.id, self.controls.get(&up.id)?)));
+        let line = running.map(|(channel, running)| Line { channel, orders: running.orders.clone() });
+        if self.line != line {
+            self.host.gossip.show(&self.peer.name, self.line.take().as_ref(), line.clone());
+            self.line = line;
+        }
     }
 
     /// Tells the others how the link stands, if that has changed.

@@ -47,7 +47,13 @@ impl Serve for Nothing {
 
 fn host_of(tls: TlsContext, run: u64) -> Arc<Host> {
     let mesh = mesh_config::Mesh::check(MESH, "mesh.toml").unwrap().mesh;
-    let snapshot = Snapshot { mesh: Arc::new(mesh), tls, epochs: Epochs::FIRST, settings: Settings::default() };
+    let snapshot = Snapshot {
+        mesh: Arc::new(mesh),
+        tls,
+        epochs: Epochs::FIRST,
+        settings: Settings::default(),
+        ring: Arc::default(),
+    };
     Host::new(snapshot, Clock::default(), Incarnation(run))
 }
 
@@ -84,7 +90,7 @@ async fn a_control_channel_that_comes_while_the_agent_drains_is_told_goodbye_and
     peer.tell(late).await;
     let (_orders, queue) = mpsc::channel(1);
     let (notices, mut heard) = mpsc::channel(8);
-    let mut far_end = pin!(control::run(far.stream, Clock::default(), queue, Notices { id: 1, queue: notices }));
+    let mut far_end = pin!(control::run(far.stream, Clock::default(), queue, Notices { id: 1, queue: notices }, None));
     timeout(BOUND, async { tokio::join!(drained.as_mut(), far_end.as_mut()) }).await.expect("both end soon");
     assert!(started.elapsed() < BOUND);
     let mut last = None;

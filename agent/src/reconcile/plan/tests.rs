@@ -206,3 +206,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_signed_mesh_links_neighbours_that_share_no_service() {
+    let text = |signed: &str| {
+        let nodes: String = ["alpha", "beta", "gamma", "delta"].iter().map(|n| format!("[node.{n}]\n")).collect();
+        format!("[mesh]\nname = \"lab\"\nversion = 1\n{signed}\n{nodes}")
+    };
+    let check = |text: &str| Mesh::check(text, "mesh.toml").unwrap().mesh;
+    let (plain, signed) = (check(&text("")), check(&text("signed = true")));
+    let me = NodeName::new("alpha").unwrap();
+    assert!(links(&plain, &me).is_empty());
+    let linked = links(&signed, &me);
+    assert!((2..=3).contains(&linked.len()) && !linked.contains(&me), "{linked:?}");
+    for other in &linked {
+        assert!(links(&signed, other).contains(&me), "{other} would not keep it");
+    }
+    let plan = Plan::between(&plain, &signed, &me, &Running::default());
+    assert_eq!((plan.link, plan.unlink.len()), (linked, 0));
+}

@@ -57,7 +57,9 @@ impl Lane {
             Frame::Fin(n) => self.handle_fin(n),
             Frame::Reset(n, reason) => self.handle_reset(n, reason),
             Frame::Done(n) => self.handle_done(n),
-            Frame::Hello(_) | Frame::Credit(..) | Frame::WantLanes(_) => Err(Violation::Unexpected(frame.kind())),
+            Frame::Hello(_) | Frame::Credit(..) | Frame::WantLanes(_) | Frame::Gossip(_) => {
+                Err(Violation::Unexpected(frame.kind()))
+            }
         }
     }
 

@@ -4,11 +4,13 @@
 //! numbers are in range and whose free text is short and printable. Nothing a peer sends makes it panic or take more than
 //! a small multiple of the frame's own size.
 
+mod gossip;
 mod values;
 mod wire;
 
 use super::frame::{HEADER, Kind, header};
 use crate::reason::Reason;
+pub use gossip::{Gossip, MAX_PIECE};
 pub use values::{
     Bench, Capabilities, Credit, Detail, Features, Hello, Incarnation, LaneRole, MAX_DETAIL, Open, Opened, Purpose,
     Refused, TraceId, VersionRange, WallTime,
@@ -65,6 +67,8 @@ pub enum Frame {
     WantLanes(u32),
     /// BYE m: the sender serves no stream above m (0: none at all).
     Bye(u32, Reason),
+    /// SUMMARY, ASK, HAND: of mesh documents.
+    Gossip(Gossip),
 }
 
 impl Frame {
@@ -84,6 +88,7 @@ impl Frame {
             Self::Credit(..) => Kind::Credit,
             Self::WantLanes(_) => Kind::WantLanes,
             Self::Bye(..) => Kind::Bye,
+            Self::Gossip(gossip) => gossip.kind(),
         }
     }
 
@@ -129,13 +134,16 @@ impl Frame {
                 let (m, rest) = number(kind, payload)?;
                 Self::Bye(m, reason(message::<wire::Because>(kind, rest)?.reason))
             }
+            Kind::Summary => Self::Gossip(message::<wire::Summary>(kind, payload)?.try_into()?),
+            Kind::Ask => Self::Gossip(message::<wire::Ask>(kind, payload)?.try_into()?),
+            Kind::Hand => Self::Gossip(message::<wire::Hand>(kind, payload)?.try_into()?),
         })
     }
 
     /// Appends the frame, header and all.
     ///
     /// # Panics
-    /// If a [`Frame::Datagram`] is longer than 4096 bytes. Every other value fits its frame by construction.
+    /// If a [`Frame::Datagram`] is longer than 4096 bytes, or a piece of a document than [`MAX_PIECE`]. Every other value fits its frame by construction.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend([0; HEADER]);
@@ -166,6 +174,7 @@ impl Frame {
                 put(out, &wire::Credit { granted: *granted, returned: *returned });
             }
             Self::WantLanes(count) => put(out, &wire::WantLanes { count: *count }),
+            Self::Gossip(gossip) => gossip.put(out),
         }
         let head = header(self.kind(), out.len() - start - HEADER);
         out[start..start + HEADER].copy_from_slice(&head);

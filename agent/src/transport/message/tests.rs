@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
-use mesh_config::{MeshName, NodeName, ServiceName};
+use mesh_config::published::{Generation, Rank};
+use mesh_config::{Digest, MeshName, MeshVersion, NodeName, ServiceName};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -79,11 +80,21 @@ fn frames() -> Vec<Frame> {
         Frame::Credit(9, Credit { granted: u64::MAX, returned: 1 }),
         Frame::WantLanes(0),
         Frame::Bye(0, Reason::Draining),
+        Frame::Gossip(Gossip::Summary(Vec::new())),
+        Frame::Gossip(Gossip::Summary((1..=16).map(rank).collect())),
+        Frame::Gossip(Gossip::Ask { id: rank(1).id, offset: u64::MAX }),
+        Frame::Gossip(Gossip::Hand { id: rank(1).id, total: 0, offset: 0, piece: Vec::new() }),
+        Frame::Gossip(Gossip::Hand { id: rank(2).id, total: u64::MAX, offset: 9, piece: vec![7; MAX_PIECE] }),
     ];
     for bench in [Bench::Sink, Bench::Source, Bench::Echo] {
         frames.push(Frame::Open(1, Box::new(open(Purpose::Bench(bench), None))));
     }
     frames
+}
+
+fn rank(version: u64) -> Rank {
+    let version = MeshVersion::new(version).unwrap();
+    Rank { generation: Generation::FIRST, version, id: Digest::of(&version.number().to_be_bytes()) }
 }
 
 fn read(bytes: &[u8]) -> Result<Frame, MessageError> {
@@ -156,6 +167,22 @@ fn values_outside_their_rules_name_the_field() {
 }
 
 #[test]
+fn what_is_said_of_documents_keeps_its_rules() {
+    let invalid = |kind, field| Err(MessageError::Field { kind, field });
+    let summary = |ranks: Vec<u8>| Frame::decode(Kind::Summary, &wire::Summary { ranks }.encode_to_vec());
+    assert_eq!(summary(vec![1; 47]), invalid(Kind::Summary, "list"), "cut short");
+    assert_eq!(summary(vec![0; 48]), invalid(Kind::Summary, "list"), "generation 0");
+    assert_eq!(summary(vec![0xff; 48]), invalid(Kind::Summary, "list"), "no version is so high");
+    assert_eq!(summary([0, 0, 0, 0, 0, 0, 0, 1].repeat(17 * 6)), invalid(Kind::Summary, "list"), "too many");
+    let ask = wire::Ask { id: vec![1; 31], offset: 0 };
+    assert_eq!(Frame::decode(Kind::Ask, &ask.encode_to_vec()), invalid(Kind::Ask, "identity"));
+    for (total, offset, length) in [(10, 1, 10), (0, 0, 1), (5, u64::MAX, 1), (1 << 20, 0, MAX_PIECE + 1)] {
+        let hand = wire::Hand { id: vec![1; 32], total, offset, piece: vec![0; length] };
+        assert_eq!(Frame::decode(Kind::Hand, &hand.encode_to_vec()), invalid(Kind::Hand, "piece"));
+    }
+}
+
+#[test]
 fn text_from_a_peer_is_cut_and_made_printable() {
     let refused = wire::Refused { reason: 1, detail: format!("\x1b[31m{}", "é".repeat(150)) };
     let payload = [1u32.to_be_bytes().to_vec(), refused.encode_to_vec()].concat();
@@ -187,7 +214,7 @@ fn versions_meet_at_the_highest_common_one() {
 
 proptest! {
     #[test]
-    fn hostile_payloads_never_panic(kind in 1u8..=14, payload in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn hostile_payloads_never_panic(kind in 1u8..=17, payload in proptest::collection::vec(any::<u8>(), 0..300)) {
         let kind = Kind::from_code(kind).unwrap();
         if let Ok(frame) = Frame::decode(kind, &payload) {
             prop_assert_eq!(read(&frame.to_bytes()), Ok(frame));
@@ -195,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_frames_never_panic(which in 0usize..21, flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4)) {
+    fn damaged_frames_never_panic(which in 0usize..26, flips in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4)) {
         let mut bytes = frames().swap_remove(which).to_bytes();
         let kind = Kind::from_code(bytes[0]).unwrap();
         for (at, with) in flips {

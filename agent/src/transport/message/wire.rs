@@ -86,6 +86,34 @@ pub(super) struct Credit {
     pub(super) returned: u64,
 }
 
+/// The ranks one after the other, [`RANK`](super::gossip::RANK) bytes each.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Summary {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) ranks: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Ask {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub(super) offset: u64,
+}
+
+/// A total of nothing: the sender has it no more.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Hand {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub(super) total: u64,
+    #[prost(uint64, tag = "3")]
+    pub(super) offset: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) piece: Vec<u8>,
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct WantLanes {
     #[prost(uint32, tag = "1")]

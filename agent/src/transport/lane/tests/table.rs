@@ -4,7 +4,7 @@ use super::states::{At, bye, lane, open, opened, refused, reset};
 use crate::transport::frame::Kind;
 use crate::transport::lane::machine::{End, Event, Piece};
 use crate::transport::lane::violation::Violation;
-use crate::transport::message::{Credit, Frame, WallTime};
+use crate::transport::message::{Credit, Frame, Gossip, WallTime};
 
 const EVENT: &str = "event";
 const DISCARDED: &str = "discarded";
@@ -74,7 +74,9 @@ fn every_frame_in_every_state_does_what_the_rules_say() {
         }
         let time = Some(WallTime::from_micros(1));
         assert_eq!(lane(who, at).handle(Frame::Pong(3, time)), Ok(Some(Event::Pong(3, time))));
-        for frame in [Frame::Credit(1, Credit::default()), Frame::WantLanes(1)] {
+        for frame in
+            [Frame::Credit(1, Credit::default()), Frame::WantLanes(1), Frame::Gossip(Gossip::Summary(Vec::new()))]
+        {
             let kind = frame.kind();
             assert_eq!(lane(who, at).handle(frame), Err(Violation::Unexpected(kind)));
         }
