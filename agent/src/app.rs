@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use crate::admin::scrape::serve_metrics;
 use crate::admin::server::{self, Limits as AdminLimits};
 use crate::admin::socket::{self, AdminSocket};
+use crate::distribution::Distribution;
 use crate::host::{Host, Phase};
 use crate::peers::registry::Peers;
 use crate::reason::Reason;
@@ -27,6 +28,7 @@ use crate::services::egress::Egress;
 use crate::transport::listen::listen;
 
 pub use backend::View;
+pub use lock::{Lock, take as lock};
 pub use start::{Plan, StartError, plan};
 
 /// How long connections that were cut may take to say so.
@@ -38,7 +40,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<(), StartError> {
-    let Plan { file, snapshot, clock, warnings, seen, read_at } = plan;
+    let Plan { file, snapshot, clock, warnings, seen, read_at, had } = plan;
     let _lock = lock::take(dir)?;
     // Before anything listens: a signal from here on drains instead of killing.
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
@@ -59,9 +61,11 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     let mut tasks = JoinSet::new();
     let (on_disk, reading) = on_disk::reader(dir.join(MESH_FILE));
     tasks.spawn(reading);
-    let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, ports };
+    let (distribution, documents, signed) = Distribution::start(dir, host.clone(), had).map_err(StartError::Kept)?;
+    tasks.spawn(distribution.run());
+    let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, ports, signed };
     let (reloader, reload) = Reloader::start(start, host.clone(), peers.clone()).await;
-    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk));
+    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk, documents));
     let mut reloading = JoinSet::new();
     reloading.spawn(reloader.run(hangup));
     let stopped = {

@@ -5,6 +5,7 @@ pub mod agent_file;
 pub mod app;
 pub mod cli;
 pub mod clock;
+pub mod distribution;
 pub mod host;
 pub mod identity;
 pub mod logging;

@@ -6,7 +6,8 @@ use mesh_config::{NodeName, ServiceName};
 use tokio::sync::mpsc;
 
 use super::view::{
-    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Reload, ReloadRequest, Status,
+    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Publication, Reload, ReloadRequest,
+    Status,
 };
 
 /// The live agent as the admin API asks it.
@@ -39,6 +40,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Reads the directory again and applies what changed; with `dry_run` only says what would be done.
     fn reload(&self, request: ReloadRequest) -> impl Future<Output = Result<Reload, Failure>> + Send;
+
+    /// Takes in a mesh document that was signed on this host, brings it into force and hands it on.
+    fn publish(&self, document: Vec<u8>) -> impl Future<Output = Result<Publication, Failure>> + Send;
 
     /// All metrics in the OpenMetrics text format.
     fn metrics(&self) -> String;

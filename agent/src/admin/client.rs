@@ -21,7 +21,8 @@ use tokio::task::JoinSet;
 use super::routes::{BenchRequest, PingRequest};
 use super::socket::ShortPath;
 use super::view::{
-    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Reload, ReloadRequest, Status,
+    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Publication, Reload, ReloadRequest,
+    Status,
 };
 
 /// The longest line of a stream, in bytes.
@@ -146,6 +147,16 @@ impl Client {
     /// As [`status`](Self::status); also why what lies in the directory is not applied.
     pub async fn reload(&self, request: &ReloadRequest) -> Result<Reload, ClientError> {
         let call = self.call(Method::POST, "/v1/reload", Some(body(request)?));
+        let reply = tokio::time::timeout(ANSWER_TIME, call).await;
+        parse(reply.unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))?).await
+    }
+
+    /// Hands over a mesh document that was signed just now.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status); also why it is refused.
+    pub async fn publish(&self, document: Vec<u8>) -> Result<Publication, ClientError> {
+        let call = self.call(Method::POST, "/v1/publish", Some(document.into()));
         let reply = tokio::time::timeout(ANSWER_TIME, call).await;
         parse(reply.unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))?).await
     }

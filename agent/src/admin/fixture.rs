@@ -157,6 +157,13 @@ impl Backend for FakeAgent {
         }
     }
 
+    async fn publish(&self, document: Vec<u8>) -> Result<Publication, Failure> {
+        if document.is_empty() {
+            return Err(Failure::new(FailureKind::Refused, "forged", "its signature is not its signer's"));
+        }
+        Ok(Publication { generation: 1, version: 13, id: "ab".repeat(32), digest: "cd".repeat(32) })
+    }
+
     fn metrics(&self) -> String {
         crate::metrics::Metrics::new().text()
     }
@@ -215,6 +222,7 @@ pub(crate) fn status() -> Status {
                 message: "unknown key `adress`".into(),
             }),
         },
+        published: None,
         certificate: Some(Certificate {
             not_after: datetime!(2026-02-03 12:00 UTC).into(),
             serial: "0a1b2c".into(),

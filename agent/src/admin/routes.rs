@@ -8,6 +8,7 @@
 //! | `POST /v1/ping` of [`PingRequest`] | [`Probe`](super::view::Probe)s, one a line |
 //! | `POST /v1/bench` of [`BenchRequest`] | [`Bench`](super::view::Bench) |
 //! | `POST /v1/reload` of [`ReloadRequest`] | [`Reload`](super::view::Reload) |
+//! | `POST /v1/publish` of a signed mesh document, as it is | [`Publication`](super::view::Publication) |
 //! | `GET /metrics` | OpenMetrics text |
 
 use std::convert::Infallible;
@@ -20,6 +21,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
+use mesh_config::gossip::MAX_DOCUMENT;
 use mesh_config::{NodeName, ServiceName};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -94,7 +96,7 @@ where
     let path = request.uri().path().to_owned();
     let wanted = match path.as_str() {
         "/v1/status" | "/v1/connections" | "/v1/explain" | "/metrics" => Method::GET,
-        "/v1/ping" | "/v1/bench" | "/v1/reload" => Method::POST,
+        "/v1/ping" | "/v1/bench" | "/v1/reload" | "/v1/publish" => Method::POST,
         _ => {
             let text = format!("the admin API has no `{path}`");
             return Err(Failure::new(FailureKind::Unknown, "unknown_endpoint", text)
@@ -156,6 +158,10 @@ where
             }
             within(times.answer, backend.reload(request)).await.map(|reload| json(&reload))
         }
+        "/v1/publish" => {
+            let document = bytes(request, times.body, MAX_DOCUMENT).await?;
+            within(times.answer, backend.publish(document.into())).await.map(|publication| json(&publication))
+        }
         _ => Ok(with_type(metrics::CONTENT_TYPE, Full::new(backend.metrics().into()))),
     }
 }
@@ -173,18 +179,27 @@ where
     R: Body<Data = Bytes> + Send + Unpin,
     R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let too_large = || usage(format!("a request has at most {MAX_BODY} bytes"));
-    if request.body().size_hint().lower() > MAX_BODY as u64 {
+    let body = bytes(request, limit, MAX_BODY).await?;
+    serde_json::from_slice(&body).map_err(|e| usage(format!("the request does not parse: {e}")))
+}
+
+/// A whole body of `most` bytes at most.
+async fn bytes<R>(request: Request<R>, limit: Duration, most: usize) -> Result<Bytes, Failure>
+where
+    R: Body<Data = Bytes> + Send + Unpin,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let too_large = || usage(format!("a request has at most {most} bytes"));
+    if request.body().size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = match tokio::time::timeout(limit, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Ok(Err(error)) => return Err(usage(format!("the request could not be read: {error}"))),
-        Err(_) => return Err(usage(format!("the request did not arrive within {} s", limit.as_secs()))),
-    };
-    serde_json::from_slice(&body).map_err(|e| usage(format!("the request does not parse: {e}")))
+    let body = Limited::new(request.into_body(), most).collect();
+    match tokio::time::timeout(limit, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(usage(format!("the request could not be read: {error}"))),
+        Err(_) => Err(usage(format!("the request did not arrive within {} s", limit.as_secs()))),
+    }
 }
 
 fn usage(text: String) -> Failure {

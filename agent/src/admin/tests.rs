@@ -324,3 +324,20 @@ async fn the_documents_have_the_names_of_the_contract() {
     }
     assert_eq!(FailureKind::Refused.http_status(), 403);
 }
+
+#[tokio::test]
+async fn a_published_document_may_be_longer_than_other_requests_and_not_endless() {
+    let rig = rig();
+    let published = rig.client.publish(vec![1; 1 << 20]).await.unwrap();
+    assert_eq!((published.generation, published.version), (1, 13));
+    match rig.client.publish(Vec::new()).await.err().unwrap() {
+        ClientError::Agent { status: 403, body } => assert_eq!(body.code, "forged"),
+        other => panic!("{other:?}"),
+    }
+    let long = mesh_config::gossip::MAX_DOCUMENT + 1;
+    match rig.client.publish(vec![0; long]).await.err().unwrap() {
+        ClientError::Agent { status: 400, body } => assert_eq!(body.code, "bad_request"),
+        ClientError::Lost(_) => {}
+        other => panic!("{other:?}"),
+    }
+}

@@ -4,6 +4,7 @@
 //! left out. Times are RFC 3339 UTC, durations seconds, sizes bytes. On reading, unknown fields are ignored, so that a
 //! client understands a newer agent.
 
+mod published;
 mod reload;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::timestamp::Timestamp;
 use crate::refusals::Layer;
 pub use crate::vocabulary::{Direction, Path, PeerState, Role};
+pub use published::{Fork, Publication, Published};
 pub use reload::{
     AgentChange, CertificateChange, CutConnection, FailedListener, LinkChanges, Listener, ListenerChanges, MeshChange,
     PermitChange, Reload, ReloadRequest,
@@ -39,6 +41,9 @@ pub struct Status {
     pub epochs: Epochs,
     /// Where the mesh document comes from and whether the newest one holds.
     pub config: Config,
+    /// The signed mesh document in force; `null` in a mesh that is not signed.
+    #[serde(default)]
+    pub published: Option<Published>,
     /// This node's own certificate; `null` before there is one.
     pub certificate: Option<Certificate>,
     /// The peers, by name.

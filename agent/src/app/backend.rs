@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mesh_config::{NodeName, ServiceName};
+use time::OffsetDateTime;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -15,12 +16,15 @@ use crate::admin::backend::{Backend, Failure, FailureKind};
 use crate::admin::timestamp::Timestamp;
 use crate::admin::view::{
     AgentState, Bench, BenchOptions, Certificate, Config, Connection as ConnectionView, ConnectionState, Epochs,
-    Explain, Lanes, Peer as PeerView, Probe, Refusal as RefusalView, Reload, ReloadRequest, Service as ServiceView,
-    Status,
+    Explain, Fork as ForkView, Lanes, Peer as PeerView, Probe, Publication, Published as PublishedView,
+    Refusal as RefusalView, Reload, ReloadRequest, Service as ServiceView, Status,
 };
+use crate::distribution::{Fork, Handle as Documents, Shown};
 use crate::host::{Host, Phase};
+use crate::identity::published::Published;
 use crate::peers::peer::Peer;
 use crate::peers::registry::Peers;
+use crate::reconcile::documents::signed_file;
 use crate::reconcile::{Handle, State as Reconciled};
 use crate::refusals::Entry;
 use crate::table::{Connection, Event, State};
@@ -38,12 +42,19 @@ pub struct View {
     pub(super) peers: Arc<Peers>,
     reload: Handle,
     on_disk: Reader,
+    documents: Documents,
     started: Instant,
 }
 
 impl View {
-    pub(super) fn new(host: Arc<Host>, peers: Arc<Peers>, reload: Handle, on_disk: Reader) -> Self {
-        Self { host, peers, reload, on_disk, started: Instant::now() }
+    pub(super) fn new(
+        host: Arc<Host>,
+        peers: Arc<Peers>,
+        reload: Handle,
+        on_disk: Reader,
+        documents: Documents,
+    ) -> Self {
+        Self { host, peers, reload, on_disk, documents, started: Instant::now() }
     }
 
     /// The services of this node as they stand.
@@ -70,8 +81,16 @@ impl View {
         let Reconciled { applied_at, refused, .. } = self.reload.state();
         // One that checks may have been refused all the same.
         let refused = refused.filter(|(refused, _)| Some(refused.to_string()) == digest).map(|(_, why)| why);
+        let path = self.on_disk.path();
+        let signed = self.documents.shown().in_force.is_some();
+        // Beside a signed document there need be no mesh file.
+        let error = error.filter(|_| !signed || path.symlink_metadata().is_ok());
+        let source = match path.parent() {
+            Some(dir) if signed => signed_file(dir),
+            _ => path.display().to_string(),
+        };
         Config {
-            source: self.on_disk.path().display().to_string(),
+            source,
             loaded_digest: self.host.snapshot.load().mesh.digest().to_string(),
             on_disk_digest: digest,
             applied_at: Timestamp::from(applied_at),
@@ -94,6 +113,8 @@ impl Backend for View {
                 (service.bytes_in, service.bytes_out) = self.host.metrics.service(&name, service.role).bytes();
             }
         }
+        let documents = self.documents.shown();
+        warnings.extend(document_warnings(&documents, self.host.clock.now()));
         if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
             warnings.push(format!("this node's certificate is not valid now, so no new link comes up: {rejection}"));
         }
@@ -116,6 +137,7 @@ impl Backend for View {
                 trust: snapshot.epochs.trust,
             },
             config,
+            published: documents.in_force.as_ref().map(|document| published_view(document, &documents)),
             certificate: Some(Certificate {
                 not_after: Timestamp::from(identity.not_after()),
                 serial: identity.serial().to_owned(),
@@ -187,10 +209,80 @@ impl Backend for View {
         self.reload.reload(request).await
     }
 
+    async fn publish(&self, document: Vec<u8>) -> Result<Publication, Failure> {
+        let document = self.documents.publish(document.into()).await?;
+        // It comes into force by itself; whoever asked wants to know that it has.
+        let reloaded = self.reload.reload(ReloadRequest::default()).await;
+        let rank = document.rank();
+        let applied = self.host.snapshot.load().mesh.digest() == document.header().document();
+        let newer = || self.documents.shown().in_force.is_some_and(|in_force| in_force.rank() > rank);
+        if !applied && !newer() {
+            let why =
+                reloaded.err().map_or_else(|| "its files are being written".to_owned(), |failure| failure.message);
+            let text = format!("version {} is published, and not in force on this host: {why}", rank.version);
+            return Err(Failure::new(FailureKind::Unavailable, "not_in_force", text)
+                .with_hint("`adit status` says how it stands; the other nodes get it all the same"));
+        }
+        Ok(Publication {
+            generation: rank.generation.number(),
+            version: rank.version.number(),
+            id: rank.id.to_string(),
+            digest: document.header().document().to_string(),
+        })
+    }
+
     fn metrics(&self) -> String {
         self.host.count_bytes();
         self.host.metrics.text()
     }
+}
+
+fn published_view(document: &Published, shown: &Shown) -> PublishedView {
+    let (rank, header) = (document.rank(), document.header());
+    PublishedView {
+        generation: rank.generation.number(),
+        version: rank.version.number(),
+        id: rank.id.to_string(),
+        published_at: timestamp(header.published_at()),
+        refresh_by: timestamp(header.refresh_by()),
+        publisher: document.signer().name.to_string(),
+        certificate: document.signer().serial.clone(),
+        forks: shown
+            .forks
+            .iter()
+            .map(|fork| ForkView {
+                generation: fork.rank.generation.number(),
+                version: fork.rank.version.number(),
+                id: fork.rank.id.to_string(),
+                publisher: fork.signer.as_ref().map(ToString::to_string),
+            })
+            .collect(),
+    }
+}
+
+fn timestamp(seconds: u64) -> Timestamp {
+    let at = i64::try_from(seconds).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+    Timestamp::from(at.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+}
+
+/// What an operator should know of signed documents.
+fn document_warnings(shown: &Shown, now: OffsetDateTime) -> Vec<String> {
+    let mut warnings: Vec<String> = shown.error.iter().cloned().collect();
+    for Fork { rank, signer } in &shown.forks {
+        let by = signer.as_ref().map(|name| format!(" by {name}")).unwrap_or_default();
+        warnings.push(format!(
+            "fork: version {}{by} was published without knowing the one in force, which is as if it had not been: publish \
+             again with what was meant by it; `adit mesh log` shows both",
+            rank.version
+        ));
+    }
+    let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+    if let Some(document) = shown.in_force.as_ref().filter(|document| document.header().is_overdue(seconds)) {
+        let due = timestamp(document.header().refresh_by());
+        warnings
+            .push(format!("the mesh document should have been published anew by {due}: newer ones may be withheld"));
+    }
+    warnings
 }
 
 fn peer_view(peer: &Peer) -> PeerView {

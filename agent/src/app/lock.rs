@@ -13,12 +13,13 @@ const LOCK: &str = "agent.lock";
 
 /// Held for as long as the agent runs.
 #[derive(Debug)]
-pub(super) struct Lock(
-    #[expect(dead_code, reason = "held, not used: the lock lives as long as the file is open")] File,
-);
+pub struct Lock(#[expect(dead_code, reason = "held, not used: the lock lives as long as the file is open")] File);
 
 /// Takes the lock of `dir`.
-pub(super) fn take(dir: &Path) -> Result<Lock, StartError> {
+///
+/// # Errors
+/// [`StartError::InUse`] if an agent runs there, [`StartError::State`].
+pub fn take(dir: &Path) -> Result<Lock, StartError> {
     let state = dir.join(STATE);
     let failed = |path: &Path| {
         let path: PathBuf = path.to_owned();

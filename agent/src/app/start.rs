@@ -11,9 +11,12 @@ use time::OffsetDateTime;
 use crate::admin::socket::BindError;
 use crate::agent_file::AgentFile;
 use crate::clock::Clock;
+use crate::distribution::store::{Had, StoreError};
 use crate::identity::{Identity, LoadError, Trust};
 use crate::reconcile::PortError;
-use crate::reconcile::documents::{AGENT_FILE, Fingerprints, MESH_FILE, refused_by_peers, told, told_of_load};
+use crate::reconcile::documents::{
+    AGENT_FILE, Fingerprints, MESH_FILE, refused_by_peers, signed_file, told, told_of_load,
+};
 use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::transport::message::Incarnation;
 use crate::transport::sealing::Sealing;
@@ -77,6 +80,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The signed mesh document of this host cannot be used.
+    #[error(transparent)]
+    Signed(#[from] StoreError),
+    /// What is kept of signed documents cannot be written.
+    #[error(transparent)]
+    Kept(ca::Error),
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
@@ -99,6 +108,8 @@ pub struct Plan {
     pub seen: Fingerprints,
     /// When they were read.
     pub read_at: OffsetDateTime,
+    /// The signed documents of this host.
+    pub had: Had,
 }
 
 /// Reads everything in `dir`.
@@ -114,7 +125,13 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     // Before they are read: what changes meanwhile is found to be other.
     let seen = Fingerprints::of(dir);
     let (agent_path, mesh_path) = (dir.join(AGENT_FILE), dir.join(MESH_FILE));
-    let (file, mesh) = match (AgentFile::load(&agent_path), mesh_config::load(&mesh_path)) {
+    let had = had(dir, clock)?;
+    let loaded = match &had.in_force {
+        // The mesh file is looked at once the agent runs: it does not decide.
+        Some(signed) => Ok((signed.mesh().clone(), Vec::new())),
+        None => mesh_config::load(&mesh_path).map(|checked| (Arc::new(checked.mesh), checked.warnings)),
+    };
+    let (file, (mesh, mesh_problems)) = match (AgentFile::load(&agent_path), loaded) {
         (Ok(file), Ok(mesh)) => (file, mesh),
         (file, mesh) => {
             let problems = file.err().into_iter().chain(mesh.err()).flatten().collect();
@@ -122,15 +139,20 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
         }
     };
     let (file, agent_problems) = file;
-    let mut warnings: Vec<_> = agent_problems.iter().chain(&mesh.warnings).map(told).collect();
+    let mut warnings: Vec<_> = agent_problems.iter().chain(&mesh_problems).map(told).collect();
+    if had.in_force.is_none() && (mesh.signed() || had.floor.is_some()) {
+        warnings.push(format!(
+            "{}: the mesh is signed, and no signed document is here yet: this file serves until one comes",
+            mesh_path.display()
+        ));
+    }
     warnings.extend(file.congestion.missing());
     warnings.extend(Sealing::choose(file.record_layer).1);
-    let mesh = mesh.mesh;
     if mesh.node(file.node.as_str()).is_none() {
         return Err(StartError::NotAMember {
             node: file.node.to_string(),
             mesh: mesh.name().to_string(),
-            mesh_file: mesh_path,
+            mesh_file: if had.in_force.is_some() { signed_file(dir).into() } else { mesh_path },
             agent_file: agent_path,
         });
     }
@@ -139,9 +161,19 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     warnings.extend(trust_warnings.iter().map(told_of_load));
     warnings.extend(identity_warnings.iter().map(told_of_load));
     warnings.extend(refused_by_peers(dir, &identity, &trust, now));
-    let (mesh, identity, trust) = (Arc::new(mesh), Arc::new(identity), Arc::new(trust));
+    let (identity, trust) = (Arc::new(identity), Arc::new(trust));
     let snapshot = Snapshot::new(mesh, identity, trust, clock, Epochs::FIRST, Settings::from(&file));
-    Ok(Plan { file, snapshot, clock, warnings, seen, read_at: now })
+    Ok(Plan { file, snapshot, clock, warnings, seen, read_at: now, had })
+}
+
+/// What this host has had of signed documents: nothing where there never was one, whatever else is there.
+fn had(dir: &Path, clock: Clock) -> Result<Had, StartError> {
+    if !Had::is_there(dir) {
+        return Ok(Had::default());
+    }
+    let now = clock.now();
+    let (trust, _) = Trust::load(dir, now)?;
+    Ok(Had::read(dir, &trust, None, now)?)
 }
 
 /// A number for this run of the agent.

@@ -155,6 +155,8 @@ fn explain(error: StartError, ctx: &Context) -> CliError {
         }),
         StartError::State { .. } => CliError::failed("state", message)
             .hint(format!("the agent's user must be able to write in {dir}/state; is the disk full?")),
+        StartError::Signed(cause) => CliError::failed("signed_document", with_causes(&cause)).hint(cause.hint()),
+        StartError::Kept(cause) => CliError::from(cause),
         StartError::Socket(_) => CliError::failed("socket", message),
         StartError::Signals(_) => CliError::failed("signals", message),
         StartError::Clock(_) => CliError::usage("clock", message),

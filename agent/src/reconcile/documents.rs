@@ -4,11 +4,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mesh_config::{Mesh, MeshName, NodeName, Problem, Severity, read_text};
+use mesh_config::{Digest, Mesh, MeshName, NodeName, Problem, Severity, read_text};
 use time::OffsetDateTime;
 
 use crate::admin::view::ConfigError;
 use crate::agent_file::AgentFile;
+use crate::distribution::InForce;
+use crate::distribution::store::{IN_FORCE, STATE};
 use crate::identity::{CERTIFICATE_FILE, Identity, KEY_FILE, LoadError, LoadWarning, TRUST_FILE, Trust};
 use crate::transport::sealing::Sealing;
 
@@ -25,6 +27,8 @@ pub(super) struct Documents {
     pub(super) text: Option<String>,
     /// The mesh document.
     pub(super) mesh: Result<Arc<Mesh>, Vec<Problem>>,
+    /// What the mesh file in the directory says beside the signed document that is to be in force, if there is one.
+    pub(super) beside: Option<Beside>,
     /// The agent file.
     pub(super) agent: Result<AgentFile, Vec<Problem>>,
     /// Key and certificate.
@@ -37,9 +41,65 @@ pub(super) struct Documents {
     pub(super) seen: Fingerprints,
 }
 
+/// Where the mesh document comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From<'a> {
+    /// A mesh file.
+    File(&'a Path),
+    /// A signed document. The digest is that of the mesh that runs.
+    Signed(&'a InForce, Digest),
+}
+
+/// A mesh file beside a signed document.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Beside {
+    /// It says the same.
+    Same,
+    /// It is not there, or says what was in force before: it is to follow the signed document.
+    Behind,
+    /// Somebody has edited it.
+    Edited {
+        /// What problems call it.
+        file: String,
+        /// What it says.
+        text: String,
+        /// Why it does not check.
+        problems: Vec<Problem>,
+    },
+}
+
+impl Beside {
+    fn of(path: &Path, signed: &InForce, running: Digest, warnings: &mut Vec<String>) -> Self {
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(_) if path.symlink_metadata().is_err() => return Self::Behind,
+            Err(problem) => {
+                warnings.push(told(&problem));
+                return Self::Same;
+            }
+        };
+        let digest = Digest::of(text.as_bytes());
+        if digest == signed.document.header().document() {
+            Self::Same
+        } else if digest == running || signed.had.contains(&digest) {
+            Self::Behind
+        } else {
+            let file = path.display().to_string();
+            let problems = Mesh::check(&text, &file).err().unwrap_or_default();
+            Self::Edited { file, text, problems }
+        }
+    }
+}
+
 impl Documents {
-    /// Reads the directory of `node` in `mesh`, whose mesh file is at `path`. Nothing if a file changes meanwhile.
-    pub(super) fn read(dir: &Path, path: &Path, node: &NodeName, mesh: &MeshName, now: OffsetDateTime) -> Option<Self> {
+    /// Reads the directory of `node` in `mesh`, whose mesh document comes `from` there. Nothing if a file changes meanwhile.
+    pub(super) fn read(
+        dir: &Path,
+        from: From<'_>,
+        node: &NodeName,
+        mesh: &MeshName,
+        now: OffsetDateTime,
+    ) -> Option<Self> {
         let seen = Fingerprints::of(dir);
         let mut warnings = Vec::new();
         let agent = AgentFile::load(&dir.join(AGENT_FILE)).map(|(file, problems)| {
@@ -48,12 +108,23 @@ impl Documents {
             warnings.extend(Sealing::choose(file.record_layer).1);
             file
         });
-        let file = path.display().to_string();
-        let text = read_text(path).map_err(|problem| vec![*problem]);
-        let document = text.as_ref().map_err(Clone::clone).and_then(|text| Mesh::check(text, &file)).map(|checked| {
-            warnings.extend(checked.warnings.iter().map(told));
-            Arc::new(checked.mesh)
-        });
+        let (file, text, document, beside) = match from {
+            From::File(path) => {
+                let file = path.display().to_string();
+                let text = read_text(path).map_err(|problem| vec![*problem]);
+                let document = text.as_ref().map_err(Clone::clone).and_then(|text| Mesh::check(text, &file));
+                let document = document.map(|checked| {
+                    warnings.extend(checked.warnings.iter().map(told));
+                    Arc::new(checked.mesh)
+                });
+                (file, text, document, None)
+            }
+            From::Signed(signed, running) => {
+                let beside = Beside::of(&dir.join(MESH_FILE), signed, running, &mut warnings);
+                let (text, mesh) = (signed.document.text().to_owned(), signed.document.mesh().clone());
+                (signed_file(dir), Ok(text), Ok(mesh), Some(beside))
+            }
+        };
         let trust = Trust::load(dir, now).map(|(trust, found)| {
             warnings.extend(found.iter().map(told_of_load));
             Arc::new(trust)
@@ -70,6 +141,7 @@ impl Documents {
             file,
             text: text.ok(),
             mesh: document,
+            beside,
             agent,
             identity: identity.map_err(problem),
             trust: trust.map_err(problem),
@@ -78,6 +150,11 @@ impl Documents {
         };
         (Fingerprints::of(dir) == read.seen).then_some(read)
     }
+}
+
+/// The file of the signed document that is in force.
+pub fn signed_file(dir: &Path) -> String {
+    dir.join(STATE).join(IN_FORCE).display().to_string()
 }
 
 /// A problem in one line.

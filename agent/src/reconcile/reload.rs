@@ -5,11 +5,24 @@ use std::sync::Arc;
 use mesh_config::document::{Document, Problems, Source};
 use mesh_config::{Digest, Mesh, Problem, Severity, Succession, VersionRefused, version_follows};
 
-use super::documents::{AGENT_FILE, Documents};
+use super::documents::{AGENT_FILE, Beside, Documents};
 use crate::admin::backend::FailureKind;
 use crate::agent_file::AgentFile;
 use crate::identity::{Identity, Trust};
 use crate::snapshot::{Epochs, Settings, Snapshot};
+
+const OTHER_MESH: &str = "a mesh keeps its name: it is part of every certificate";
+const NOT_A_MEMBER: &str = "to take this host out of the mesh, stop its agent";
+const EDIT_REFUSED: &str =
+    "publish it, `adit publish FILE`, or take the edit back: `adit mesh show` prints what is in force";
+
+fn not_a_member(running: &Snapshot) -> String {
+    format!("the mesh would have no node `{}`, which this host is", running.me())
+}
+
+fn edit_refused(mesh: &Mesh) -> String {
+    format!("the mesh is signed, so an edit on one host is not taken: version {} stays in force", mesh.version())
+}
 
 /// A part of the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +95,12 @@ impl Next {
             warnings: documents.warnings,
         };
         match documents.mesh {
+            Ok(mesh) if documents.beside.is_some() => next.judge_signed(mesh, &documents.file, running),
             Ok(mesh) => next.judge_mesh(mesh, documents.text.as_deref().unwrap_or_default(), &documents.file, running),
             Err(problems) => next.refuse(Part::Mesh, "document", problems),
+        }
+        if let Some(Beside::Edited { file, text, problems }) = documents.beside {
+            next.refuse_edit(&file, &text, problems, running);
         }
         match documents.agent {
             Ok(file) => next.judge_agent(file, running),
@@ -117,12 +134,14 @@ impl Next {
                 refuse(FailureKind::Refused, "version_refused", "version", why.to_string(), hint)
             }
             Err(why @ VersionRefused::OtherMesh { .. }) => {
-                let hint = "a mesh keeps its name: it is part of every certificate";
-                refuse(FailureKind::Refused, "other_mesh", "name", why.to_string(), hint)
+                refuse(FailureKind::Refused, "other_mesh", "name", why.to_string(), OTHER_MESH)
+            }
+            Ok(_) if running.mesh.signed() => {
+                let message = edit_refused(&running.mesh);
+                refuse(FailureKind::Refused, "mesh_is_signed", "version", message, EDIT_REFUSED)
             }
             Ok(_) if mesh.node(running.me().as_str()).is_none() => {
-                let message = format!("the mesh would have no node `{}`, which this host is", running.me());
-                let hint = "to take this host out of the mesh, stop its agent";
+                let (message, hint) = (not_a_member(running), NOT_A_MEMBER);
                 refuse(FailureKind::Usage, "not_a_member", "name", message, hint)
             }
             Ok(succession) => {
@@ -138,6 +157,42 @@ impl Next {
             }
         };
         self.refused.push(refused);
+    }
+
+    /// A signed document takes the place of what runs whatever the versions: it is the greatest that is known.
+    fn judge_signed(&mut self, mesh: Arc<Mesh>, file: &str, running: &Snapshot) {
+        if mesh.digest() == running.mesh.digest() {
+            return;
+        }
+        let place = Some((mesh.version().number(), mesh.digest()));
+        let refused = if mesh.name() != running.mesh.name() {
+            let (new, running) = (mesh.name().clone(), running.mesh.name().clone());
+            Some(("other_mesh", VersionRefused::OtherMesh { running, new }.to_string(), OTHER_MESH))
+        } else if mesh.node(running.me().as_str()).is_none() {
+            Some(("not_a_member", not_a_member(running), NOT_A_MEMBER))
+        } else {
+            None
+        };
+        let Some((code, message, hint)) = refused else {
+            self.mesh = Some(mesh);
+            return;
+        };
+        let problems = vec![Problem::with_file(Severity::Error, file, message).hint(hint)];
+        self.refused.push(Refused { part: Part::Mesh, kind: FailureKind::Refused, code, problems, mesh: place });
+    }
+
+    /// The mesh file was edited on this host, where only signed documents change the mesh.
+    fn refuse_edit(&mut self, file: &str, text: &str, mut problems: Vec<Problem>, running: &Snapshot) {
+        let mesh = self.mesh.as_ref().unwrap_or(&running.mesh);
+        // What is wrong with it comes first: it has to be mended before it can be published.
+        problems.retain(Problem::is_error);
+        let (kind, code) = match problems.is_empty() {
+            true => (FailureKind::Refused, "mesh_is_signed"),
+            false => (FailureKind::Usage, "document"),
+        };
+        problems.push(place_of(text, file, "version", &edit_refused(mesh)).hint(EDIT_REFUSED));
+        let place = Some((mesh.version().number(), Digest::of(text.as_bytes())));
+        self.refused.push(Refused { part: Part::Mesh, kind, code, problems, mesh: place });
     }
 
     fn judge_agent(&mut self, file: AgentFile, running: &Snapshot) {

@@ -1,5 +1,6 @@
 //! The task that applies one change after the other.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::answer;
-use super::documents::{Documents, Fingerprints, MESH_FILE, config_error, files};
+use super::documents::{Beside, Documents, Fingerprints, From, MESH_FILE, config_error, files, signed_file};
 use super::listeners::Listeners;
 use super::plan::{Cut, LiveConnection, Plan, Running, cuts};
 use super::ports::Ports;
@@ -23,6 +24,7 @@ use super::watch::{Watch, Written};
 use crate::admin::backend::{Failure, FailureKind};
 use crate::admin::view::{Reload, ReloadRequest, ServiceState};
 use crate::agent_file::AgentFile;
+use crate::distribution::Signed;
 use crate::host::{Host, Phase};
 use crate::logging::audit;
 use crate::peers::registry::Peers;
@@ -52,6 +54,8 @@ pub struct Start {
     pub warnings: Vec<String>,
     /// The agent's own ports.
     pub ports: Ports,
+    /// The signed document that is to be in force, if there is one.
+    pub signed: Signed,
 }
 
 /// Asks the [`Reloader`].
@@ -101,6 +105,7 @@ pub struct Reloader {
     settle: Settle<Written>,
     /// The files when they were judged last.
     seen: Fingerprints,
+    signed: Signed,
 }
 
 /// What came of a reading of the directory.
@@ -123,13 +128,13 @@ impl Reloader {
         for service in services.iter().filter(|service| service.state == ServiceState::Unsupported) {
             tell_unsupported(&service.name, service.error.as_deref());
         }
-        let Start { dir, file, seen, applied_at, warnings, ports } = start;
+        let Start { dir, file, seen, applied_at, warnings, ports, signed } = start;
         let state = State { applied_at, refused: None, services, warnings };
         let (state, shown) = watch::channel(state);
         let (sender, asks) = mpsc::channel(ASKS);
         let watch = Watch::new(files(&dir));
         let settle = Settle::new();
-        let this = Self { dir, host, peers, listeners, agent: file, ports, state, asks, watch, settle, seen };
+        let this = Self { dir, host, peers, listeners, agent: file, ports, state, asks, watch, settle, seen, signed };
         (this, Handle { asks: sender, state: shown })
     }
 
@@ -150,6 +155,10 @@ impl Reloader {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.arm().await;
+        if self.signed.borrow().is_some() {
+            // The mesh file may have been edited, or be behind, while no agent ran.
+            self.reload(&ReloadRequest::default()).await.ok();
+        }
         loop {
             let due = self.settle.due().map(Instant::from_std);
             let (retry, port_retry) = (self.listeners.next_retry(), self.ports.next_retry());
@@ -172,6 +181,10 @@ impl Reloader {
                     if !self.settle.is_writing() {
                         self.reload(&ReloadRequest::default()).await.ok();
                     }
+                }
+                // The sender lives as long as the agent does not drain.
+                Ok(()) = self.signed.changed() => {
+                    self.reload(&ReloadRequest::default()).await.ok();
                 }
                 () = at(due) => {
                     self.settle.handle_taken();
@@ -216,10 +229,18 @@ impl Reloader {
 
     /// A reading of the files during which they did not change.
     async fn read(&self, mesh: Option<&Path>) -> Option<Documents> {
+        let another = mesh.is_some();
         for _ in 0..READINGS {
             let (dir, snapshot, now) = (self.dir.clone(), self.host.snapshot.load_full(), self.host.clock.now());
             let mesh = mesh.map_or_else(|| dir.join(MESH_FILE), Path::to_owned);
-            let read = move || Documents::read(&dir, &mesh, snapshot.me(), snapshot.mesh.name(), now);
+            let signed = self.signed.borrow().clone().filter(|_| !another);
+            let read = move || {
+                let from = match &signed {
+                    Some(signed) => From::Signed(signed, snapshot.mesh.digest()),
+                    None => From::File(&mesh),
+                };
+                Documents::read(&dir, from, snapshot.me(), snapshot.mesh.name(), now)
+            };
             if let Some(documents) = spawn_blocking(read).await.ok().flatten() {
                 return Some(documents);
             }
@@ -235,6 +256,7 @@ impl Reloader {
         };
         let before = self.host.snapshot.load_full();
         let seen = documents.seen.clone();
+        let behind = documents.beside == Some(Beside::Behind);
         let next = Next::judge(documents, &before, &self.agent);
         let after = Arc::new(next.snapshot(&before));
         let running = Running { listeners: self.listeners.running(), connections: self.connections() };
@@ -243,6 +265,10 @@ impl Reloader {
         if !dry_run {
             self.seen = seen;
             self.apply(&mut outcome).await;
+            // What somebody is writing there is his.
+            if behind && !self.settle.is_writing() {
+                self.follow().await;
+            }
         }
         let Outcome { next, plan, before, after } = &outcome;
         if next.refused.is_empty() {
@@ -250,6 +276,24 @@ impl Reloader {
             Ok(answer::reload(dry_run, next, plan, (before, after), failed, &self.host.table.all()))
         } else {
             Err(answer::refused(next))
+        }
+    }
+
+    /// Has the mesh file, which nobody has edited, say what the signed document says: for people, and for a start without it.
+    async fn follow(&self) {
+        let Some(signed) = self.signed.borrow().clone() else { return };
+        let path = self.dir.join(MESH_FILE);
+        let writing = spawn_blocking(move || {
+            // A link is somebody's arrangement: what it leads to is not ours.
+            let mode = match path.symlink_metadata() {
+                Ok(found) if !found.is_file() => return Ok(()),
+                Ok(found) => found.permissions().mode() & 0o777,
+                Err(_) => ca::atomic::PUBLIC,
+            };
+            ca::atomic::write(&path, signed.document.text().as_bytes(), mode)
+        });
+        if let Ok(Err(error)) = writing.await {
+            tracing::warn!("mesh.toml does not say what is in force: {error}");
         }
     }
 
@@ -299,7 +343,10 @@ impl Reloader {
     /// Tells log, audit and metrics what came of it.
     fn tell(&self, outcome: &Outcome) {
         let Outcome { next, plan, before, after } = outcome;
-        let source = self.dir.join(MESH_FILE).display().to_string();
+        let source = match self.signed.borrow().is_some() {
+            true => signed_file(&self.dir),
+            false => self.dir.join(MESH_FILE).display().to_string(),
+        };
         let old = before.mesh.version().number();
         if next.mesh.is_some() {
             let version = after.mesh.version().number();

@@ -17,7 +17,8 @@ fn file(text: &str) -> AgentFile {
 
 fn running() -> Snapshot {
     let [alpha, _] = contexts(["alpha", "beta"]);
-    Snapshot { mesh: mesh(MESH), tls: alpha, epochs: Epochs::FIRST, settings: Settings::from(&file("")) }
+    let settings = Settings::from(&file(""));
+    Snapshot { mesh: mesh(MESH), tls: alpha, epochs: Epochs::FIRST, settings, ring: Arc::default() }
 }
 
 /// A directory with this mesh file and agent file; key, certificate and roots are those that run.
@@ -26,6 +27,7 @@ fn documents(running: &Snapshot, text: &str, agent: &str) -> Documents {
         file: "mesh.toml".to_owned(),
         text: Some(text.to_owned()),
         mesh: Mesh::check(text, "mesh.toml").map(|checked| Arc::new(checked.mesh)),
+        beside: None,
         agent: AgentFile::check(&format!("node = \"alpha\"\n{agent}"), "agent.toml").map(|(file, _)| file),
         identity: Ok(running.tls.identity().clone()),
         trust: Ok(running.tls.judge().trust.clone()),
@@ -127,4 +129,61 @@ fn another_identity_and_other_roots_raise_their_epochs() {
     let after = next.snapshot(&running);
     assert_eq!(after.epochs, Epochs { mesh: 1, identity: 2, trust: 2 });
     assert_eq!(after.tls.identity().serial(), other.identity().serial());
+}
+
+const SIGNED: &str = "[mesh]\nname = \"lab\"\nversion = 3\nsigned = true\n[node.alpha]\n[node.beta]\n";
+
+/// What comes of a signed document of this text, with this beside it, where `was` runs.
+fn judge_signed(was: &str, text: &str, beside: Beside) -> Next {
+    let running = Snapshot { mesh: mesh(was), ..running() };
+    let documents = Documents { beside: Some(beside), ..documents(&running, text, "") };
+    Next::judge(documents, &running, &file(""))
+}
+
+fn edited(text: &str) -> Beside {
+    let problems = Mesh::check(text, "mesh.toml").err().unwrap_or_default();
+    Beside::Edited { file: "mesh.toml".to_owned(), text: text.to_owned(), problems }
+}
+
+#[test]
+fn a_signed_document_takes_the_place_of_what_runs_whatever_the_versions() {
+    for was in [MESH.to_owned(), SIGNED.replace("version = 3", "version = 9"), SIGNED.replace("beta", "gamma")] {
+        for beside in [Beside::Same, Beside::Behind] {
+            let next = judge_signed(&was, SIGNED, beside);
+            assert!(next.refused.is_empty() && next.mesh.is_some(), "{was}");
+        }
+    }
+    assert!(!judge_signed(SIGNED, SIGNED, Beside::Same).changes());
+    for (text, code) in
+        [(SIGNED.replace("lab", "den"), "other_mesh"), (SIGNED.replace("alpha", "delta"), "not_a_member")]
+    {
+        let next = judge_signed(SIGNED, &text, Beside::Same);
+        assert_eq!((next.refused[0].code, next.mesh), (code, None));
+    }
+}
+
+#[test]
+fn an_edit_beside_a_signed_document_is_refused_and_keeps_none_from_coming_into_force() {
+    let next_version = SIGNED.replace("version = 3", "version = 4");
+    let next = judge_signed(SIGNED, &next_version, edited(&format!("# mine\n{SIGNED}")));
+    assert_eq!(next.mesh.as_ref().map(|mesh| mesh.version().number()), Some(4));
+    let refused = &next.refused[0];
+    assert_eq!((refused.code, refused.kind), ("mesh_is_signed", FailureKind::Refused));
+    let told = "mesh.toml:4:11: the mesh is signed, so an edit on one host is not taken: version 4 stays in force";
+    assert_eq!(refused.text(), told);
+    assert!(refused.problems[0].hint.as_ref().is_some_and(|hint| hint.contains("adit publish")));
+    // What is wrong with it is told first, at its place.
+    let next = judge_signed(SIGNED, SIGNED, edited(&SIGNED.replace("[node.beta]", "[node.BETA]")));
+    assert_eq!((next.refused[0].code, next.refused[0].kind), ("document", FailureKind::Usage));
+    assert!(next.refused[0].text().starts_with("mesh.toml:6:"), "{}", next.refused[0].text());
+}
+
+#[test]
+fn where_a_signed_document_has_not_come_yet_an_edit_is_refused_as_well() {
+    let running = Snapshot { mesh: mesh(SIGNED), ..running() };
+    for text in [MESH.replace("version = 3", "version = 4"), SIGNED.replace("version = 3", "version = 4")] {
+        let next = Next::judge(documents(&running, &text, ""), &running, &file(""));
+        assert_eq!((next.refused[0].code, next.mesh.is_none()), ("mesh_is_signed", true), "{text}");
+    }
+    assert!(!Next::judge(documents(&running, SIGNED, ""), &running, &file("")).changes());
 }
