@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use ca::{Authority, Issued, MAX_CSR, NodeKey, PublicKey, Record, State, Summary, atomic};
+use mesh_config::published::Generation;
 use mesh_config::{NodeName, quote};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -13,6 +14,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::error::{CliError, mesh_name, node_name};
 use super::init::{CA, MESH_FILE, NODES, write_configuration};
+use super::publisher::PUBLISHERS;
 use super::terminal::Terminal;
 
 /// The certificate authority of this host
@@ -58,6 +60,24 @@ pub enum CaCommand {
         #[arg(long, value_name = "TIME", default_value = "7d")]
         validity: String,
     },
+    /// Make a key and a certificate for somebody who may sign mesh documents
+    #[command(after_help = "Examples:\n  adit ca delegate anna\n  adit ca delegate anna --out ./anna --days 30\n  \
+                            adit ca delegate anna --generation 2   after a publisher's key was stolen\n\nIt can sign documents, \
+                            `adit publish`, and can be no node. If the directory has a publisher's key already, the key stays\nand \
+                            gets a new certificate. The root's key has to be in DIR/ca for any generation but the first.")]
+    Delegate {
+        /// The publisher: a person, a host, a pipeline
+        name: String,
+        /// Where to; DIR/publishers/NAME if not given
+        #[arg(long, value_name = "DIRECTORY")]
+        out: Option<PathBuf>,
+        /// How many days it is valid
+        #[arg(long, value_name = "N", default_value = "365", value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+        /// The generation of documents that it may sign
+        #[arg(long, value_name = "G", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+        generation: u64,
+    },
     /// List the certificates issued, oldest first
     #[command(after_help = "Examples:\n  adit ca list --json")]
     List,
@@ -81,6 +101,9 @@ pub fn run(command: &CaCommand, context: &mut Terminal<'_>) -> Result<(), CliErr
         CaCommand::Init { mesh } => init(mesh.as_deref(), context),
         CaCommand::Issue { name, out, validity } => issue(name, out.as_deref(), validity, context),
         CaCommand::Sign { csr, node, out, validity } => sign(csr, node, out.as_deref(), validity, context),
+        CaCommand::Delegate { name, out, days, generation } => {
+            delegate(name, out.as_deref(), *days, *generation, context)
+        }
         CaCommand::List => list(context),
         CaCommand::Show { name } => show(name, context),
         CaCommand::Export => export(context),
@@ -164,6 +187,33 @@ fn sign(
     Ok(context.answer(&value, &format!("{node} is certified until {until}: {}\n", out.display()))?)
 }
 
+fn delegate(
+    name: &str,
+    out: Option<&Path>,
+    days: u32,
+    generation: u64,
+    context: &mut Terminal<'_>,
+) -> Result<(), CliError> {
+    let name = node_name(name)?;
+    let generation = Generation::new(generation)
+        .ok_or_else(|| CliError::usage("generation", "a generation is a whole number from 1 up"))?;
+    let validity = std::time::Duration::from_secs(u64::from(days) * 86_400);
+    let mut authority = open(context)?;
+    let dir = out.map_or_else(|| context.dir.join(PUBLISHERS).join(name.as_str()), Path::to_owned);
+    let key_file = dir.join(ca::PUBLISHER_KEY);
+    let key = if key_file.exists() { NodeKey::load(&key_file)?.0 } else { NodeKey::generate()? };
+    let issued = authority.delegate(&name, &key.public_key(), generation, Some(validity), context.clock.now())?;
+    ca::write_publisher_directory(&dir, &key, &issued.chain_pem)?;
+    let place = dir.display();
+    context.note("warning", format_args!("{place} holds a private key: whoever has it can change the whole mesh"))?;
+    let mut value =
+        json!({"certificate": certificate_json(&name, &issued), "directory": dir, "generation": generation});
+    value["publisher"] = json!(true);
+    let until = rfc3339(issued.not_after);
+    let text = format!("{name} may sign mesh documents of generation {generation} until {until}: {place}\n");
+    Ok(context.answer(&value, &text)?)
+}
+
 /// Reads a request, and no more than one byte above the limit, which is enough to refuse it.
 fn read_request(path: &Path) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
@@ -197,7 +247,7 @@ fn list(context: &mut Terminal<'_>) -> Result<(), CliError> {
             record.node(),
             rfc3339(record.not_before()),
             rfc3339(record.not_after()),
-            word(*state)
+            if record.publisher() { format!("{}, publisher", word(*state)) } else { word(*state).to_owned() }
         );
     }
     Ok(context.answer(&value, &text)?)
@@ -287,6 +337,7 @@ fn record_json(record: &Record, state: State) -> Value {
     json!({
         "serial": record.serial(),
         "node": record.node(),
+        "publisher": record.publisher(),
         "not_before": rfc3339(record.not_before()),
         "not_after": rfc3339(record.not_after()),
         "issuer": record.issuer(),

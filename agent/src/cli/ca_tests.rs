@@ -34,7 +34,7 @@ fn list_json_has_the_keys_of_the_contract() {
     let all = value["certificates"].as_array().unwrap();
     assert_eq!(all.len(), 2);
     let keys: Vec<_> = all[0].as_object().unwrap().keys().map(String::as_str).collect();
-    let mut expected = ["serial", "node", "not_before", "not_after", "issuer", "state"];
+    let mut expected = ["serial", "node", "publisher", "not_before", "not_after", "issuer", "state"];
     expected.sort_unstable();
     assert_eq!(keys, expected);
     assert_eq!((&all[0]["node"], &all[1]["state"]), (&json!("alpha"), &json!("valid")));
@@ -162,4 +162,35 @@ fn an_error_is_one_json_document_or_a_text_with_help() {
     assert_eq!(value, json!({"error": {"code": "x", "message": "it broke", "hint": "mend it"}}));
     error.report(false, &mut out, &mut err).unwrap();
     assert_eq!(String::from_utf8(err).unwrap(), "error: it broke\n  help: mend it\n");
+}
+
+#[test]
+fn delegate_makes_a_publisher_who_is_no_node_and_keeps_the_key_that_is_there() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path();
+    init(dir, "lab");
+    let delegate = |generation| CaCommand::Delegate { name: "anna".to_owned(), out: None, days: 30, generation };
+    let (first, told) = ask(dir, |c| run(&delegate(1), c));
+    assert!(told.contains("can change the whole mesh"), "{told}");
+    let place = dir.join("publishers/anna");
+    assert_eq!(
+        (&first["directory"], &first["generation"], &first["publisher"]),
+        (&json!(place), &json!(1), &json!(true))
+    );
+    let key = fs::read(place.join("publisher.key")).unwrap();
+    assert_eq!(fs::metadata(place.join("publisher.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    let (second, _) = ask(dir, |c| run(&delegate(2), c));
+    assert_ne!(first["certificate"]["serial"], second["certificate"]["serial"]);
+    assert_eq!(fs::read(place.join("publisher.key")).unwrap(), key);
+    let (listed, _) = ask(dir, |c| run(&CaCommand::List, c));
+    assert_eq!(
+        (&listed["certificates"][1]["publisher"], &listed["certificates"][1]["node"]),
+        (&json!(true), &json!("anna"))
+    );
+    let text = read(dir, |c| run(&CaCommand::List, c));
+    assert!(text.contains("valid, publisher"), "{text}");
+    fs::remove_file(dir.join("ca/root.key")).unwrap();
+    ask(dir, |c| run(&delegate(1), c));
+    let refused = fail(dir, |c| run(&delegate(2), c));
+    assert!(refused.exit == 1 && refused.message.contains("root.key"), "{refused}");
 }

@@ -215,7 +215,10 @@ fn change(
     for place in &also {
         text += &format!("  also taken out of {place}\n");
     }
-    text += &format!("{file} is version {} now: give every node the same file\n", mesh.version());
+    text += &match mesh.signed() {
+        true => format!("{file} is version {} now, and not in force: `adit publish {file}`\n", mesh.version()),
+        false => format!("{file} is version {} now: give every node the same file\n", mesh.version()),
+    };
     let value = json!({ "file": path, "version": mesh.version(), "diff": diff, "also": also });
     Ok(context.answer(&value, &text)?)
 }
@@ -225,7 +228,8 @@ fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn mode(path: &Path) -> u32 {
+/// The permission bits that a file keeps when it is replaced.
+pub(super) fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt as _;
     fs::metadata(path).map_or(atomic::PUBLIC, |metadata| metadata.permissions().mode() & 0o777)
 }

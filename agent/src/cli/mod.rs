@@ -11,7 +11,10 @@ pub mod edit;
 pub mod error;
 pub mod explain;
 pub mod init;
+pub mod mesh;
 pub mod ping;
+pub mod publish;
+mod publisher;
 pub mod reload;
 pub mod run;
 pub mod sim;
@@ -121,6 +124,14 @@ enum Command {
                       adit service allow web beta\n  adit service rm web"
     )]
     Service(edit::ServiceCommand),
+    /// Sign the mesh file and hand it to the mesh: every node gets it and applies it
+    Publish(publish::PublishArgs),
+    /// Show the signed documents of the mesh: what was published when, by whom
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  adit mesh log                what was published when, by whom\n  adit mesh show > mesh.toml   the mesh file in force"
+    )]
+    Mesh(mesh::MeshCommand),
     /// Show the running agent: its links, services, certificate, recent refusals
     Status(status::StatusArgs),
     /// Have the running agent apply what changed in its files, and say what that was
@@ -229,6 +240,8 @@ fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Cl
         Command::Node(command) => edit::node(&command, color, &mut context.terminal(out, err)),
         Command::Service(command) => edit::service(&command, color, &mut context.terminal(out, err)),
         Command::Sim(command) => sim::run(command, &context, out, err),
+        Command::Publish(args) => block_on(publish::run(args, &context, out)),
+        Command::Mesh(command) => mesh::run(&command, &context, out),
         Command::Run(args) => run::run(&args, &context, global.color),
         Command::Demo(args) => block_on(demo::run(args, &context, out, err)),
         Command::Check(args) => block_on(check::run(args, &context, out)),

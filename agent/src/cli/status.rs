@@ -65,6 +65,11 @@ pub(super) fn render(s: &Status, now: OffsetDateTime, all: bool, paint: Paint, o
         minute(s.config.applied_at)
     );
     writeln!(out, "{}{}", name("mesh file"), paint.text(Tone::Plain, &from))?;
+    if let Some(p) = &s.published {
+        let text =
+            format!("by {} on {}; publish again by {}", p.publisher, minute(p.published_at), minute(p.refresh_by));
+        writeln!(out, "{}{}", name("signed"), paint.text(Tone::Plain, &text))?;
+    }
     match (&s.config.error, &s.config.on_disk_digest) {
         (Some(error), _) => {
             let place = match (error.line, error.column) {
@@ -74,9 +79,14 @@ pub(super) fn render(s: &Status, now: OffsetDateTime, all: bool, paint: Paint, o
             let text = format!("the one on disk is not in force: {place}: {}", error.message);
             writeln!(out, "{}{}", name(""), paint.text(Tone::Bad, &text))?;
         }
+        (None, Some(digest)) if *digest != s.config.loaded_digest && s.published.is_some() => {
+            let text = "mesh.toml says an earlier version, and could not be rewritten: the signed document counts";
+            writeln!(out, "{}{}", name(""), paint.text(Tone::Warn, text))?;
+        }
         (None, Some(digest)) if *digest != s.config.loaded_digest => {
             writeln!(out, "{}{}", name(""), paint.text(Tone::Warn, "the one on disk differs and is not in force"))?;
         }
+        (None, None) if s.published.is_some() => {}
         (None, None) => writeln!(out, "{}{}", name(""), paint.text(Tone::Warn, "the one on disk cannot be read"))?,
         _ => {}
     }
