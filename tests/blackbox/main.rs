@@ -18,6 +18,7 @@ mod loss;
 mod offerers;
 mod operate;
 mod paths;
+mod published;
 mod quic;
 mod refusals;
 mod reload;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         operate::tests(),
         reload::tests(),
         replaced::tests(),
+        published::tests(),
         directories::tests(),
         editing::tests(),
         audit::tests(),

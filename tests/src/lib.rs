@@ -11,11 +11,13 @@
 //!   load     servers and clients whose content is checked      hostile   peers that deserve no link
 //!                                                              quic      a QUIC client by hand, for the same
 //!                                                              member    a lane of a member by hand
+//!                                                              documents signed mesh documents, and a member that hands on lies
 //! ```
 
 pub mod addresses;
 pub mod agent;
 pub mod binary;
+pub mod documents;
 pub mod hostile;
 pub mod load;
 pub mod member;
