@@ -31,6 +31,7 @@ pub enum SimCommand {
     /// A shell on a host of a scenario that is being run
     Shell(shell::ShellArgs),
     /// Find out whether this machine can simulate networks, and what to allow if not
+    #[command(after_help = "Examples:\n  adit sim doctor\n  adit sim doctor --json | jq .works")]
     Doctor,
     /// Find the shortest schedule with which a scenario still fails
     Shrink(shrink::ShrinkArgs),

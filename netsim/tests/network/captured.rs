@@ -160,8 +160,9 @@ pub(super) fn a_capture_has_every_packet_in_time_with_the_reason_of_each_drop(ba
     assert!(numbers(&twice).is_subset(&got));
     let times: Vec<u64> = packets.iter().filter(|packet| packet.number().is_some()).map(|packet| packet.at).collect();
     assert!(times.is_sorted(), "packets are in another order than their times");
-    let span = Duration::from_nanos(times[times.len() - 1] - times[0]);
-    assert!(span >= Duration::from_micros(200 * 490) && span < took, "{span:?} of {took:?}");
+    // Number n was not sent before n pauses were over, however busy the machine is.
+    let last = Duration::from_nanos(times[times.len() - 1]);
+    assert!(last >= Duration::from_micros(200 * 499) && last < took, "{last:?} of {took:?}");
     // Nothing holds the link any more.
     drop(pair.network.capture([(pair.link, &path)], CaptureLimits::default(), since)?);
     Ok(())
