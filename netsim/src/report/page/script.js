@@ -255,8 +255,9 @@
     };
     const rates = (at, until) => ways.map((way) => {
       const change = (field) => counted(way.samples, until, field) - counted(way.samples, at, field);
-      const packets = change(2);
-      return { bits: (change(1) * 8) / (until - at), lost: packets > 0 ? change(3) / packets : 0, gone: change(3) };
+      // What was given in one step may be lost in the next.
+      const gone = change(3);
+      return { bits: (change(1) * 8) / (until - at), lost: gone > 0 ? gone / Math.max(change(2), gone) : 0, gone };
     });
     redraws.push(() => {
       const count = steps();
