@@ -3,7 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use netsim::report::{Check, Curve, Fault, Line, Record, Sample, Stream};
@@ -124,8 +125,12 @@ fn show(browser: &Path, folder: &Path) -> Result<(String, String), Failed> {
     command.arg("--no-sandbox").arg(format!("--user-data-dir={}", folder.join("profile").display()));
     command.arg(format!("file://{}", folder.join("timeline.html").display()));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Told when both of its outputs have ended, and so the browser with them.
+    let (reads, ended) = mpsc::sync_channel::<()>(0);
     let reader = |pipe: Option<Box<dyn Read + Send>>| {
+        let reads = reads.clone();
         std::thread::spawn(move || {
+            let _reads = reads;
             let mut bytes = Vec::new();
             pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
             String::from_utf8_lossy(&bytes).into_owned()
@@ -133,17 +138,11 @@ fn show(browser: &Path, folder: &Path) -> Result<(String, String), Failed> {
     };
     let out = reader(child.stdout.take().map(|pipe| Box::new(pipe) as _));
     let err = reader(child.stderr.take().map(|pipe| Box::new(pipe) as _));
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if start.elapsed() > PATIENCE {
-            child.kill()?;
-            break child.wait()?;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    drop(reads);
+    if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        child.kill()?;
+    }
+    let status = child.wait()?;
     let joined = |thread: std::thread::JoinHandle<String>| thread.join().map_err(|_| "a reader panicked");
     let (page, told) = (joined(out)?, joined(err)?);
     if status.success() { Ok((page, told)) } else { Err(format!("the browser: {status}\n{told}").into()) }
