@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -25,7 +26,7 @@ use crate::reason::Reason;
 use crate::reconcile::documents::MESH_FILE;
 use crate::reconcile::{Ports, Reloader, Start};
 use crate::services::egress::Egress;
-use crate::transport::listen::listen;
+use crate::transport::listen::bind;
 
 pub use backend::View;
 pub use lock::{Lock, take as lock};
@@ -51,7 +52,8 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     let admin = AdminSocket::bind(&socket::place(dir, file.admin_socket.as_deref()))?;
     let metrics = match file.metrics {
         Some(address) => {
-            Some(listen(address).map_err(|source| StartError::Bind { what: "metrics".to_owned(), address, source })?)
+            let bound = bind(address).and_then(TcpListener::from_std);
+            Some(bound.map_err(|source| StartError::Bind { what: "metrics".to_owned(), address, source })?)
         }
         None => None,
     };

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::peers::gossip::Switchboard;
 use crate::refusals::{Entry, Recent, Refusal};
 use crate::snapshot::{Settings, Snapshot};
+use crate::splice::Places;
 use crate::table::Table;
 use crate::transport::message::{Capabilities, Features, Hello, Incarnation, LaneRole, VersionRange, WallTime};
 use crate::transport::quic::endpoint::Dialler;
@@ -52,6 +53,8 @@ pub struct Host {
     pub names: Names,
     /// The sockets for dialling over QUIC.
     pub quic: Dialler,
+    /// Threads for connections that move bulk.
+    pub places: Places,
     /// Places for streams that only probe or measure.
     pub side_streams: Semaphore,
     /// Where the agent is in its life.
@@ -75,6 +78,7 @@ impl Host {
             metrics,
             names: Names::default(),
             quic: Dialler::default(),
+            places: Places::new(std::env::var("ADIT_X_PLACES").ok().and_then(|v| v.parse().ok()).unwrap_or(1)),
             side_streams: Semaphore::new(SIDE_STREAMS),
             phase: watch::Sender::new(Phase::Starting),
             gossip: Switchboard::default(),

@@ -19,6 +19,7 @@ pub mod services;
 pub mod snapshot;
 pub mod splice;
 pub mod table;
+pub mod tcp;
 pub mod transport;
 pub mod vectored;
 pub mod vocabulary;

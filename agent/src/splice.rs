@@ -3,24 +3,22 @@
 //! A [`Carrier`] is one application stream on a link. It offers slots to read application bytes into and hands out chunks
 //! of received plaintext; the splice fills the ones and drains the others, and copies nothing in between.
 
+mod alone;
+mod moving;
+mod timer;
+
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::Shutdown;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
-
+pub use self::alone::Places;
+use self::alone::Place;
+use self::moving::Moving;
 use crate::reason::Reason;
-use crate::vectored;
-
-/// How many reads, and how many writes, of one connection go in a row before others have their turn.
-const TURNS: usize = 2;
+use crate::tcp::Tcp;
 
 /// What the far side of a stream has for the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +93,11 @@ pub trait Carrier {
     fn moved(&self) -> Option<Reason> {
         None
     }
+
+    /// The connection that it runs over, if it has one to itself: a thread can wait for that as well as the runtime.
+    fn tcp(&mut self) -> Option<&mut Tcp> {
+        None
+    }
 }
 
 /// How many bytes a connection has moved, read live by others.
@@ -106,9 +109,11 @@ pub struct Meter {
     pub to_app: AtomicU64,
 }
 
-/// When to give up on a connection that moves nothing. `None` is never.
+/// What a connection may take: when to give up on one that moves nothing (`None` is never), and threads.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Limits {
+pub struct Limits<'a> {
+    /// Where bulk finds a thread of its own.
+    pub places: Option<&'a Places>,
     /// Neither direction moved a byte for this long.
     pub idle: Option<Duration>,
     /// One direction is closed and the other moved nothing for this long.
@@ -144,6 +149,13 @@ impl End {
     }
 }
 
+/// What is next for a connection.
+enum Next {
+    End(End),
+    /// It moves so much that a thread has nothing else to do.
+    Alone(Place),
+}
+
 /// Moves bytes between an application's connection and a carrier until both directions are closed, or something breaks.
 ///
 /// At a disorderly end that did not come from the carrier, the carrier has been told to reset. What the application sees when
@@ -151,131 +163,47 @@ impl End {
 /// on an earlier carrier and is told again by what this one was given. `cut` resolves when somebody else decides that the
 /// connection must end; it is small, because what is handed over by value is stored twice while the connection lives.
 pub async fn splice<C: Carrier>(
-    app: &TcpStream,
+    app: &mut Tcp,
     carrier: &mut C,
-    limits: Limits,
+    limits: Limits<'_>,
     meter: &Meter,
     finished: bool,
     mut cut: impl Future<Output = Reason> + Unpin,
 ) -> End {
-    let end = {
-        let mut timer = Timer::new(limits);
-        // Only polled while no read would notice that the application is gone.
-        let mut gone = pin!(reset_of(app));
-        let mut up = if finished { Half::Closed } else { Half::Open };
-        let mut down = Half::Open;
-        poll_fn(|cx| {
-            if let Poll::Ready(reason) = Pin::new(&mut cut).poll(cx) {
-                return Poll::Ready(End::Cut(reason));
-            }
-            let (mut moved, mut again) = (false, false);
-            let mut watch_app = false;
-
-            let mut turns = TURNS;
-            while up == Half::Open {
-                match carrier.poll_slot(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
-                    Poll::Pending => {
-                        watch_app = true;
-                        break;
-                    }
+    let mut moving = Moving::new(limits, meter, finished);
+    let end = loop {
+        let next = {
+            // Only polled while no read would notice that the application is gone.
+            let mut gone = pin!(app.reset());
+            poll_fn(|cx| {
+                if let Poll::Ready(reason) = Pin::new(&mut cut).poll(cx) {
+                    return Poll::Ready(Next::End(End::Cut(reason)));
                 }
-                let read = match carrier.fill(|slots| vectored::poll_read_app(app, cx, slots)) {
-                    Ok(read) => read,
-                    Err(broken) => return Poll::Ready(End::Lost(broken)),
-                };
-                match read {
-                    Poll::Ready(Ok(0)) => {
-                        carrier.finish();
-                        up = Half::Closed;
-                        moved = true;
-                    }
-                    Poll::Ready(Ok(len)) => {
-                        meter.to_link.fetch_add(len as u64, Relaxed);
-                        moved = true;
-                        turns -= 1;
-                        if turns == 0 {
-                            again = true;
-                            break;
-                        }
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(End::Application(error)),
-                    Poll::Pending => break,
+                if let Poll::Ready(end) = moving.poll(cx, app, carrier, |cx| gone.as_mut().poll(cx)) {
+                    return Poll::Ready(Next::End(end));
+                }
+                if moving.is_bulk()
+                    && let Some(place) = limits.places.and_then(Places::take)
+                {
+                    return Poll::Ready(Next::Alone(place));
+                }
+                if moving.again {
+                    // The other direction has had its turn, and other connections have theirs before this task goes on: also those for
+                    // which something has come that nobody has looked for yet.
+                    let _pending = pin!(tokio::task::yield_now()).poll(cx);
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        match next {
+            Next::End(end) => break end,
+            Next::Alone(place) => {
+                if let Some(end) = alone::run(place, &mut moving, app, carrier, &mut cut) {
+                    break end;
                 }
             }
-            let flushed = match carrier.poll_flush(cx) {
-                Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
-                Poll::Ready(Ok(())) => true,
-                Poll::Pending => false,
-            };
-
-            let mut turns = TURNS;
-            while down == Half::Open {
-                match carrier.poll_received(cx) {
-                    Poll::Ready(Ok(Received::Data)) => {}
-                    Poll::Ready(Ok(Received::Fin)) => {
-                        // Where nothing else is left, the end of the connection tells the application.
-                        let last = up == Half::Closed && flushed;
-                        if last && let Poll::Ready(error) = gone.as_mut().poll(cx) {
-                            return Poll::Ready(End::Application(error));
-                        }
-                        if !last && let Err(error) = SockRef::from(app).shutdown(Shutdown::Write) {
-                            return Poll::Ready(End::Application(error));
-                        }
-                        down = Half::Closed;
-                        moved = true;
-                        break;
-                    }
-                    Poll::Ready(Ok(Received::Reset(reason))) => return Poll::Ready(End::Far(reason)),
-                    Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
-                    Poll::Pending => break,
-                }
-                match carrier.drain(|chunks| vectored::poll_write(app, cx, chunks)) {
-                    Poll::Ready(Ok(len)) => {
-                        meter.to_app.fetch_add(len as u64, Relaxed);
-                        moved = true;
-                        turns -= 1;
-                        if turns == 0 {
-                            again = true;
-                            break;
-                        }
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(End::Application(error)),
-                    Poll::Pending => {
-                        if let Poll::Ready(broken) = carrier.poll_lost(cx) {
-                            return Poll::Ready(End::Lost(broken));
-                        }
-                        break;
-                    }
-                }
-            }
-
-            if down == Half::Closed && (up == Half::Open || !flushed) {
-                // The far side may still cut what it has finished sending on.
-                match carrier.poll_received(cx) {
-                    Poll::Ready(Ok(Received::Reset(reason))) => return Poll::Ready(End::Far(reason)),
-                    Poll::Ready(Err(broken)) => return Poll::Ready(End::Lost(broken)),
-                    _ => {}
-                }
-            }
-            if up == Half::Closed {
-                if down == Half::Closed && flushed {
-                    return Poll::Ready(End::Closed);
-                }
-                watch_app = true;
-            }
-            if watch_app && let Poll::Ready(error) = gone.as_mut().poll(cx) {
-                return Poll::Ready(End::Application(error));
-            }
-            if again {
-                // The other direction has had its turn, and other connections have theirs before this task goes on: also those for
-                // which something has come that nobody has looked for yet.
-                let _pending = pin!(tokio::task::yield_now()).poll(cx);
-            }
-            timer.poll(cx, moved, up != down).map(End::Cut)
-        })
-        .await
+        }
     };
     if matches!(end, End::Lost(_))
         && let Some(reason) = carrier.moved()
@@ -291,61 +219,4 @@ pub async fn splice<C: Carrier>(
         carrier.reset(reason);
     }
     end
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Half {
-    Open,
-    Closed,
-}
-
-/// Resolves when a socket has an error pending, so when its peer has reset it, whatever is still unread.
-pub async fn reset_of(socket: &TcpStream) -> io::Error {
-    match socket.ready(Interest::ERROR).await {
-        Ok(_) => {}
-        Err(error) => return error,
-    }
-    match socket.take_error() {
-        Ok(Some(error)) | Err(error) => error,
-        Ok(None) => io::ErrorKind::ConnectionReset.into(),
-    }
-}
-
-/// The idle and half-closed limits of one connection. Without limits it holds no timer at all.
-struct Timer {
-    limits: Limits,
-    sleep: Option<Pin<Box<Sleep>>>,
-    moved: Instant,
-}
-
-impl Timer {
-    fn new(limits: Limits) -> Self {
-        Self { limits, sleep: None, moved: Instant::now() }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, half_closed: bool) -> Poll<Reason> {
-        let half_limit = self.limits.half_closed.filter(|_| half_closed);
-        let (limit, reason) = match (self.limits.idle, half_limit) {
-            (None, None) => return Poll::Pending,
-            (Some(idle), Some(half)) if idle < half => (idle, Reason::Idle),
-            (_, Some(half)) => (half, Reason::HalfClosed),
-            (Some(idle), None) => (idle, Reason::Idle),
-        };
-        if moved {
-            self.moved = Instant::now();
-        }
-        let deadline = self.moved + limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if sleep.deadline() > deadline {
-            sleep.as_mut().reset(deadline);
-        }
-        // A timer that was set for an earlier moment is moved only when it fires: that keeps busy connections cheap.
-        while sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(reason);
-            }
-            sleep.as_mut().reset(deadline);
-        }
-        Poll::Pending
-    }
 }

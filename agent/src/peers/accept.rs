@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{Endpoint, Incoming};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -18,8 +17,9 @@ use super::registry::Peers;
 use crate::host::{Host, Phase};
 use crate::identity::{ALPN_CTL, ALPN_LANE};
 use crate::refusals::{Layer, Refusal};
+use crate::tcp::{Listener, Tcp};
 use crate::transport::caps::{Caps, Slot};
-use crate::transport::connect::{is_exhausted, tune};
+use crate::transport::connect::{is_exhausted, reset_unless_in_order, tune};
 use crate::transport::failure::Failure;
 use crate::transport::lane::link::Link;
 use crate::transport::lane::machine::End;
@@ -40,7 +40,7 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 pub type Stop = oneshot::Receiver<()>;
 
 /// Accepts TCP connections of peers until the agent drains or the port is closed.
-pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps: Caps, mut stop: Stop) {
+pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: Listener, caps: Caps, mut stop: Stop) {
     let mut handshakes = JoinSet::new();
     let draining = host.reached(Phase::Draining);
     tokio::pin!(draining);
@@ -54,7 +54,7 @@ pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps
                     }
                     Err(full) => {
                         // A RST, so that nothing lingers on this side.
-                        tcp.set_zero_linger().ok();
+                        reset_unless_in_order(&tcp);
                         refuse(&host, address, None, Layer::Limit, "handshake_limit", full.to_string());
                     }
                 },
@@ -81,7 +81,7 @@ pub async fn tcp(host: Arc<Host>, peers: Arc<Peers>, listener: TcpListener, caps
 async fn greet(
     host: &Host,
     peers: &Peers,
-    tcp: TcpStream,
+    tcp: Tcp,
     address: SocketAddr,
     (slot, evicted): (Slot, oneshot::Receiver<()>),
 ) {

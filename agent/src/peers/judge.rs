@@ -1,11 +1,9 @@
 //! The lanes of one peer, judged while there is no control channel to judge the peer by.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Weak;
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::control::SILENCE;
@@ -53,7 +51,7 @@ impl Judge {
                 (Some(since), Some(_)) => {
                     if now - since >= SILENCE {
                         // Its reader sees the end, its writer a broken pipe.
-                        SockRef::from(&*socket).shutdown(Shutdown::Both).ok();
+                        socket.shutdown(Shutdown::Both).ok();
                     }
                     Some(since)
                 }

@@ -7,6 +7,7 @@ use super::over_quic::{OverQuic, Replay};
 use super::pool::Lease;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
+use crate::tcp::Tcp;
 use crate::transport::message::{Incarnation, Opened, Refused};
 use crate::vocabulary::Path;
 
@@ -139,6 +140,13 @@ impl Carrier for Stream {
         match self {
             Self::Lane(lease) => lease.link.moved(),
             Self::Quic(over) => over.moved(),
+        }
+    }
+
+    fn tcp(&mut self) -> Option<&mut Tcp> {
+        match self {
+            Self::Lane(lease) => lease.link.tcp(),
+            Self::Quic(_) => None,
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::{Protocol, Service, ServiceName};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -20,6 +19,7 @@ use crate::refusals::{Layer, Refusal};
 use crate::services::ingress;
 use crate::services::unsupported::Unsupported;
 use crate::snapshot::Snapshot;
+use crate::tcp::Listener;
 use crate::transport::listen::listen;
 use crate::vocabulary::{Direction, Role};
 
@@ -31,7 +31,7 @@ const STOPS: Duration = Duration::from_secs(1);
 /// One that accepts.
 struct Open {
     address: SocketAddr,
-    listener: Arc<TcpListener>,
+    listener: Arc<Listener>,
     stop: oneshot::Sender<oneshot::Sender<()>>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Listeners {
 }
 
 /// Listeners that are bound and do not accept yet.
-pub(super) struct Bound(BTreeMap<ServiceName, (SocketAddr, Result<Arc<TcpListener>, String>)>);
+pub(super) struct Bound(BTreeMap<ServiceName, (SocketAddr, Result<Arc<Listener>, String>)>);
 
 impl Listeners {
     pub(super) fn new(host: Arc<Host>, peers: Arc<Peers>) -> Self {
@@ -160,7 +160,7 @@ impl Listeners {
         self.tasks
     }
 
-    fn accept(&mut self, name: ServiceName, address: SocketAddr, listener: Arc<TcpListener>) {
+    fn accept(&mut self, name: ServiceName, address: SocketAddr, listener: Arc<Listener>) {
         let (stop, stopped) = oneshot::channel();
         self.tasks.spawn(ingress::listen(
             self.host.clone(),

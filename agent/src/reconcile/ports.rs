@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::{Address, Host as AddressHost, Transport};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,6 +16,7 @@ use crate::peers::accept::{self, Stop};
 use crate::peers::back_off::BackOff;
 use crate::peers::registry::Peers;
 use crate::snapshot::Snapshot;
+use crate::tcp::Listener;
 use crate::transport::caps::{self, Caps};
 use crate::transport::listen::listen;
 use crate::transport::quic::endpoint;
@@ -174,7 +174,7 @@ impl Ports {
     }
 
     /// A listener for what is asked for; nothing if one that is open serves it as well.
-    fn listener(&self, want: &Want) -> Result<Option<TcpListener>, PortError> {
+    fn listener(&self, want: &Want) -> Result<Option<Listener>, PortError> {
         let failed = |address| move |source| PortError { what: "peers", address, source };
         let own = match want {
             Want::Exactly(address) => return listen(*address).map(Some).map_err(failed(*address)),
@@ -204,7 +204,7 @@ impl Ports {
         }
     }
 
-    fn accept_tcp(&mut self, listener: TcpListener) -> oneshot::Sender<()> {
+    fn accept_tcp(&mut self, listener: Listener) -> oneshot::Sender<()> {
         let (stop, stopped): (_, Stop) = oneshot::channel();
         self.tasks.spawn(accept::tcp(self.host.clone(), self.peers.clone(), listener, self.tcp_caps.clone(), stopped));
         stop

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
+use crate::tcp::Tcp;
 use crate::transport::message::{Opened, Refused};
 
 /// A stream that may know how its far side has answered.
@@ -92,6 +93,10 @@ impl<C: Asked, H: FnOnce(bool)> Carrier for Answered<'_, C, H> {
 
     fn moved(&self) -> Option<Reason> {
         self.stream.moved()
+    }
+
+    fn tcp(&mut self) -> Option<&mut Tcp> {
+        self.stream.tcp()
     }
 }
 

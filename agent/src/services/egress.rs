@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use mesh_config::{ServiceName, Target};
 use socket2::Socket;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::authz::{self, Permit};
@@ -20,6 +19,7 @@ use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::Carrier;
 use crate::table::{Opening, client_text};
+use crate::tcp::Tcp;
 use crate::transport::connect::{self, reset_unless_in_order};
 use crate::transport::failure::Failure;
 use crate::transport::lane::link::Link;
@@ -159,7 +159,7 @@ async fn service<S: Answer>(
     // Nobody has set it before.
     entry.path.set(path.name()).ok();
     let mut told = pin!(live::told(cut));
-    let app = tokio::select! {
+    let mut app = tokio::select! {
         app = Box::pin(reach(host, &permit, stream)) => app?,
         reason = told.as_mut() => return Err(Refused {
             service: Some(name.clone()),
@@ -179,13 +179,13 @@ async fn service<S: Answer>(
     // Not needed any longer, and every connection would keep it.
     drop(permit);
     let mut ended = pin!(ended);
-    let end = live::run(&live, &app, stream, live::cut(told.as_mut(), ended.as_mut())).await;
+    let end = live::run(&live, &mut app, stream, live::cut(told.as_mut(), ended.as_mut())).await;
     live.end(end.reason());
     Ok(())
 }
 
 /// Connects to the target, unless the peer goes away before it answers.
-async fn reach<S: Answer>(host: &Host, permit: &Permit, stream: &mut S) -> Result<TcpStream, Refused> {
+async fn reach<S: Answer>(host: &Host, permit: &Permit, stream: &mut S) -> Result<Tcp, Refused> {
     let refused = |reason: Reason, detail: String| Refused {
         service: Some(permit.service().clone()),
         layer: Layer::Target,
@@ -217,7 +217,7 @@ pub async fn check_target(host: &Host, target: &Target) -> Result<(), Failure> {
     connect_target(host, target, Instant::now() + host.limits().connect).await.map(drop)
 }
 
-async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Result<TcpStream, Failure> {
+async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Result<Tcp, Failure> {
     let address = match target {
         Target::Address(address) => address,
         Target::Unix(_) => return Err(Failure::new(Layer::Target, "unix: targets are not supported yet")),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::ServiceName;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,6 +21,7 @@ use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::End;
 use crate::table::{Entry, Opening};
+use crate::tcp::{Listener, Tcp};
 use crate::transport::connect::{is_exhausted, tune_listener};
 use crate::transport::message::{Open, Purpose, Refused, TraceId};
 use crate::vocabulary::{Direction, Role};
@@ -40,7 +40,7 @@ pub async fn listen(
     host: Arc<Host>,
     peers: Arc<Peers>,
     service: ServiceName,
-    listener: Arc<TcpListener>,
+    listener: Arc<Listener>,
     mut stop: Stop,
 ) {
     tune_listener(&listener, host.limits().keepalive);
@@ -85,7 +85,7 @@ pub async fn listen(
 }
 
 /// One application's connection, from accept to end.
-async fn session(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, app: TcpStream, client: SocketAddr) {
+async fn session(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, app: Tcp, client: SocketAddr) {
     let trace = new_trace();
     let opening = Opening {
         service: service.clone(),
@@ -162,7 +162,7 @@ async fn carry(
     peers: &Peers,
     entry: &Entry,
     cut: oneshot::Receiver<Reason>,
-    app: TcpStream,
+    mut app: Tcp,
     client: SocketAddr,
 ) -> Result<(), Failed> {
     let mut live = Live::begin(host, entry, Role::Reach);
@@ -181,7 +181,7 @@ async fn carry(
     };
     let (chosen, stream) = tokio::select! {
         opened = open::first(&offering, (request, Vec::new(), false), deadline) => opened?,
-        error = crate::splice::reset_of(&app) => {
+        error = app.reset() => {
             tracing::debug!(%error, %client, "the application left before a stream was ready");
             return Ok(());
         }
@@ -197,7 +197,7 @@ async fn carry(
         return Err(Failed::withdrawn(&entry.service));
     }
     entry.path.set(stream.path().name()).ok();
-    let (end, stream) = live::run_moving(&mut live, &app, stream, told.as_mut(), (peer, deadline)).await;
+    let (end, stream) = live::run_moving(&mut live, &mut app, stream, told.as_mut(), (peer, deadline)).await;
     live.end(end.reason());
     // The application has all that it will get; what is left is between the agents.
     drop(app);

@@ -5,7 +5,6 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -18,6 +17,7 @@ use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::splice::{self, Carrier, End};
 use crate::table::{Connection, Entry};
+use crate::tcp::Tcp;
 use crate::transport::connect::in_order;
 use crate::transport::message::TraceId;
 use crate::vocabulary::{Path, Role};
@@ -77,8 +77,9 @@ impl<'a> Live<'a> {
         with_audit(self.entry, |c| audit::connection_close(c, moved.0, moved.1, open.since.elapsed(), reason));
     }
 
-    fn limits(&self) -> splice::Limits {
-        splice::Limits { idle: self.host.limits().idle, half_closed: self.host.limits().half_closed }
+    fn limits(&self) -> splice::Limits<'a> {
+        let (idle, half_closed) = (self.host.limits().idle, self.host.limits().half_closed);
+        splice::Limits { places: Some(&self.host.places), idle, half_closed }
     }
 }
 
@@ -105,7 +106,7 @@ pub fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_
 /// Splices until the end of a connection that this side has let in.
 pub async fn run<C: Carrier>(
     live: &Live<'_>,
-    app: &TcpStream,
+    app: &mut Tcp,
     stream: &mut C,
     cut: impl Future<Output = Reason> + Unpin,
 ) -> End {
@@ -121,7 +122,7 @@ pub async fn run<C: Carrier>(
 /// two.
 pub async fn run_moving(
     live: &mut Live<'_>,
-    app: &TcpStream,
+    app: &mut Tcp,
     mut stream: Stream,
     mut told: Pin<&mut impl Future<Output = Reason>>,
     (peer, deadline): (&Peer, Instant),
@@ -146,7 +147,7 @@ pub async fn run_moving(
         let reopened = Box::pin(async {
             tokio::select! {
                 reopened = peer.reopen(replay, deadline) => reopened.map_err(|_| End::Moved(reason)),
-                error = splice::reset_of(app) => Err(End::Application(error)),
+                error = app.reset() => Err(End::Application(error)),
                 reason = told.as_mut() => Err(End::Cut(reason)),
             }
         });

@@ -9,12 +9,13 @@
 //! (tcp(7), TCP_CONGESTION). One that may not be chosen is passed by: the system's own stays.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use super::tcp_info;
+use crate::tcp::Tcp;
 use crate::vocabulary::Congestion;
 
 /// A path with a round trip up to this is short: within a host, a rack, a room.
@@ -33,8 +34,8 @@ impl Congestion {
     }
 
     /// Sets it on an established connection to another agent. Whether what is in use does not pace what it sends.
-    pub fn set_between_agents(&self, socket: &TcpStream) -> bool {
-        let round_trip = matches!(self, Self::Auto).then(|| tcp_info::round_trip(socket)).flatten();
+    pub fn set_between_agents(&self, socket: &Tcp) -> bool {
+        let round_trip = matches!(self, Self::Auto).then(|| tcp_info::round_trip(socket.socket())).flatten();
         let chosen = set(&SockRef::from(socket), self.candidates(round_trip));
         tracing::debug!(peer = ?socket.peer_addr().ok(), ?round_trip, congestion = chosen.unwrap_or("system"), "congestion control");
         in_use(socket).is_some_and(|name| FOR_SHORT.contains(&&*name))
@@ -58,7 +59,7 @@ impl Congestion {
 }
 
 /// The name of what a connection uses.
-fn in_use(socket: &TcpStream) -> Option<String> {
+fn in_use(socket: &impl AsFd) -> Option<String> {
     // The kernel fills its field of 16 bytes with zeros.
     let name = SockRef::from(socket).tcp_congestion().ok()?;
     Some(String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned())

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::race;
+use crate::tcp::{Direction, Listener, Tcp};
 
 /// Connects to the first of `addresses` that answers, each tried a quarter of a second after the one before or as soon
 /// as that has failed. `prepare` may set more options of a socket that is about to connect.
@@ -22,7 +23,7 @@ pub async fn connect(
     deadline: Instant,
     keepalive: Option<Duration>,
     prepare: impl Fn(&Socket, SocketAddr) + Clone + Send + Sync + 'static,
-) -> Result<(TcpStream, SocketAddr), Failure> {
+) -> Result<(Tcp, SocketAddr), Failure> {
     let attempt = move |address: SocketAddr| {
         let prepare = prepare.clone();
         async move {
@@ -35,7 +36,7 @@ pub async fn connect(
     race::first(addresses, deadline, attempt).await
 }
 
-async fn connect_one(address: SocketAddr, prepare: impl Fn(&Socket, SocketAddr)) -> io::Result<TcpStream> {
+async fn connect_one(address: SocketAddr, prepare: impl Fn(&Socket, SocketAddr)) -> io::Result<Tcp> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     prepare(&socket, address);
     if let Err(error) = socket.connect(&address.into())
@@ -45,10 +46,10 @@ async fn connect_one(address: SocketAddr, prepare: impl Fn(&Socket, SocketAddr))
     }
     // Within a host the handshake is over by now, though the kernel says that it has begun: nothing is to be waited for.
     let connected = address.ip().is_loopback() && socket.peer_addr().is_ok();
-    let stream = TcpStream::from_std(socket.into())?;
+    let stream = Tcp::new(socket.into())?;
     if !connected {
-        stream.writable().await?;
-        if let Some(error) = stream.take_error()? {
+        stream.ready(Direction::Out).await?;
+        if let Some(error) = stream.socket().take_error()? {
             return Err(error);
         }
     }
@@ -60,13 +61,13 @@ async fn connect_one(address: SocketAddr, prepare: impl Fn(&Socket, SocketAddr))
 ///
 /// There is no TCP_USER_TIMEOUT: Linux aborts by it even while the peer acknowledges zero-window probes, so a reader that
 /// pauses would lose its connection.
-pub fn tune(stream: &TcpStream, keepalive: Option<Duration>) {
+pub fn tune(stream: &impl AsFd, keepalive: Option<Duration>) {
     note(set(SockRef::from(stream), keepalive));
 }
 
 /// Sets on a listener for applications what every connection that it accepts inherits (tcp(7), socket(7)), so that no accept has
 /// to: that of [`tune`], and of [`reset_unless_in_order`].
-pub fn tune_listener(listener: &TcpListener, keepalive: Option<Duration>) {
+pub fn tune_listener(listener: &Listener, keepalive: Option<Duration>) {
     let socket = SockRef::from(listener);
     note(socket.set_linger(Some(Duration::ZERO)).and_then(|()| set(socket, keepalive)));
 }
@@ -86,12 +87,12 @@ fn note(result: io::Result<()>) {
 
 /// Makes the end of an application's connection a RST, however it comes: by a fault, by a kill of this process. Only an orderly
 /// end [takes it back](in_order). Else the kernel would close it with FIN, and half a transfer would look whole.
-pub fn reset_unless_in_order(app: &TcpStream) {
-    note(app.set_zero_linger());
+pub fn reset_unless_in_order(app: &Tcp) {
+    note(SockRef::from(app).set_linger(Some(Duration::ZERO)));
 }
 
 /// The connection has ended in order: what is still under way to the application is delivered.
-pub fn in_order(app: &TcpStream) {
+pub fn in_order(app: &Tcp) {
     note(SockRef::from(app).set_linger(None));
 }
 

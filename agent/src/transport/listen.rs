@@ -1,19 +1,20 @@
 //! TCP listeners.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::TcpListener;
+
+use crate::tcp::Listener;
 
 /// Connections that wait for accept. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A TCP listener. The unspecified IPv6 address takes IPv4 as well.
+/// A TCP listener that does not block. The unspecified IPv6 address takes IPv4 as well.
 ///
 /// # Errors
 /// Those of the socket: the address is taken, or this host does not have it.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         socket.set_only_v6(false)?;
@@ -23,5 +24,13 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
+}
+
+/// The same, watched by the runtime.
+///
+/// # Errors
+/// Those of the socket, or if it cannot be watched.
+pub fn listen(address: SocketAddr) -> io::Result<Listener> {
+    Listener::new(bind(address)?)
 }

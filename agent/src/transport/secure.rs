@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use mesh_config::NodeName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -21,6 +20,7 @@ use super::socket::Socket;
 use super::wire::Wire;
 use crate::clock::Clock;
 use crate::identity::{Rejection, TlsContext, Verdict, VerifiedPeer};
+use crate::tcp::Tcp;
 use crate::vocabulary::Congestion;
 
 /// What is read at once of a peer's part of the handshake.
@@ -70,7 +70,7 @@ pub async fn dial(
     context: &TlsContext,
     peer: &NodeName,
     alpn: &[u8],
-    tcp: TcpStream,
+    tcp: Tcp,
     mine: Hello,
     sealing: Sealing,
     deadline: Instant,
@@ -115,7 +115,7 @@ pub async fn dial(
 pub async fn accept(
     context: &TlsContext,
     alpns: &[&[u8]],
-    tcp: TcpStream,
+    tcp: Tcp,
     mine: Hello,
     sealing: Sealing,
     deadline: Instant,

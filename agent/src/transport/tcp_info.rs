@@ -4,10 +4,9 @@
 //! a busy lane is judged by this: something was sent, and nothing has come back for long. A stalled reader's kernel answers
 //! window probes, so what counts is several of them without an answer.
 
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
-
-use tokio::net::TcpStream;
 
 /// One probe is under way whenever a reader stalls; it is answered at once.
 const PROBES: u8 = 2;

@@ -19,13 +19,12 @@ use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::SendFlags;
-use tokio::io::Interest;
 
 pub use self::detect::{Kernel, Missing};
 use self::sys::Direction;
 use super::record::{ControlRecord, CryptoInfo, KernelRecords, Records};
 use super::socket::Socket;
-use crate::vectored::attempt;
+use crate::tcp::{Direction as Way, poll};
 
 /// A socket whose kernel seals what is written to it and opens what is read.
 #[derive(Debug)]
@@ -65,51 +64,35 @@ impl KernelSocket {
         &self.socket
     }
 
+    /// The same, to take it from the runtime.
+    pub fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
     /// Receives into `room`: how much, and of records of what type, if the kernel says so. Nothing of no type is the end of the
     /// connection.
     pub fn poll_receive(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<(usize, Option<u8>)>> {
-        let tcp = self.socket.tcp();
-        loop {
-            ready!(tcp.poll_read_ready(cx))?;
-            let mut record = None;
-            // Less than there is room for does not mean that nothing more is here: a read ends at a record of another type.
-            let received = attempt(tcp, Interest::READABLE, 0, || {
-                let (len, of) = sys::receive(tcp.as_fd(), room)?;
-                record = of;
-                Ok(len)
-            });
-            if let Some(received) = received {
-                return Poll::Ready(received.map(|len| (len, record)));
-            }
-        }
+        let mut record = None;
+        // Less than there is room for does not mean that nothing more is here: a read ends at a record of another type.
+        let received = poll(self.socket.tcp(), cx, Way::In, 0, |tcp| {
+            let (len, of) = sys::receive(tcp.as_fd(), room)?;
+            record = of;
+            Ok(len)
+        });
+        received.map_ok(|len| (len, record))
     }
 
     /// Has the kernel seal and send data, as far as it has room.
     pub fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let tcp = self.socket.tcp();
-        self.poll_write(cx, || rustix::net::send(tcp, data, SendFlags::NOSIGNAL))
+        poll(self.socket.tcp(), cx, Way::Out, 0, |tcp| rustix::net::send(tcp, data, SendFlags::NOSIGNAL))
     }
 
     /// Has it seal and send a record that is not data.
     pub fn poll_send_control(&self, cx: &mut Context<'_>, record: &ControlRecord) -> Poll<io::Result<()>> {
-        let tcp = self.socket.tcp();
-        let sent = ready!(self.poll_write(cx, || sys::send(tcp.as_fd(), record.kind as u8, record.content())))?;
+        let send = |tcp: &std::net::TcpStream| sys::send(tcp.as_fd(), record.kind as u8, record.content());
+        let sent = ready!(poll(self.socket.tcp(), cx, Way::Out, 0, send))?;
         // A few bytes are one record or none.
         Poll::Ready(if sent == record.content().len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) })
-    }
-
-    fn poll_write(
-        &self,
-        cx: &mut Context<'_>,
-        mut call: impl FnMut() -> rustix::io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let tcp = self.socket.tcp();
-        loop {
-            ready!(tcp.poll_write_ready(cx))?;
-            if let Some(sent) = attempt(tcp, Interest::WRITABLE, 0, &mut call) {
-                return Poll::Ready(sent);
-            }
-        }
     }
 
     /// Whatever is sent from now on is sealed with these keys.

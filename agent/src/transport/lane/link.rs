@@ -10,14 +10,13 @@ pub(crate) mod tests;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 use super::machine::{EARLY_DATA, End, Event, Lane, Verdict};
@@ -115,7 +114,7 @@ impl Link {
 
     /// Lets somebody judge the connection without keeping it.
     pub fn watched(&self) -> Weak<TcpStream> {
-        self.wire.socket().watched()
+        self.wire.socket().tcp().watched()
     }
 
     /// The peer's address.

@@ -23,6 +23,10 @@ impl Kernel {
         self.socket.socket()
     }
 
+    pub(super) fn socket_mut(&mut self) -> &mut Socket {
+        self.socket.socket_mut()
+    }
+
     /// Whether there is something to be said before more data.
     pub(super) fn has_control(&self) -> bool {
         self.records.has_control()

@@ -131,6 +131,15 @@ impl Wire {
         }
     }
 
+    /// The same, to take it from the runtime.
+    pub fn socket_mut(&mut self) -> &mut Socket {
+        match &mut self.tls {
+            Tls::Records(socket, _) => socket,
+            Tls::Kernel(kernel) => kernel.socket_mut(),
+            Tls::Rustls(stream) => stream.get_mut().0,
+        }
+    }
+
     /// Plaintext that nobody has looked at.
     pub fn plain(&self) -> &[u8] {
         self.inbound.bytes(self.inbound.plain.clone())
@@ -338,8 +347,8 @@ impl Wire {
         }
         ready!(self.poll_write(cx))?;
         match &mut self.tls {
-            Tls::Records(socket, _) => ready!(Pin::new(socket).poll_shutdown(cx))?,
-            Tls::Kernel(kernel) => ready!(Pin::new(&mut kernel.socket().clone()).poll_shutdown(cx))?,
+            Tls::Records(socket, _) => socket.shutdown()?,
+            Tls::Kernel(kernel) => kernel.socket().shutdown()?,
             Tls::Rustls(stream) => ready!(Pin::new(stream).poll_shutdown(cx))?,
         }
         Poll::Ready(Ok(()))

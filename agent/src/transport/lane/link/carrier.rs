@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use super::{Link, Signal};
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
+use crate::tcp::Tcp;
 use crate::transport::frame::Item;
 use crate::transport::lane::machine::{Event, MAX_QUEUED, Piece};
 use crate::transport::message::{Detail, Frame, Refused};
@@ -265,13 +266,21 @@ impl Carrier for Link {
     }
 
     fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
-        let socket = self.wire.socket();
-        let watch = self.watch.get_or_insert_with(|| Box::pin(socket.reset()));
-        let error = ready!(watch.as_mut().poll(cx));
+        let tcp = self.wire.socket().tcp();
+        let error = match tcp.has_failed() {
+            Some(error) => error,
+            None => ready!(self.watch.get_or_insert_with(|| Box::pin(tcp.reset())).as_mut().poll(cx)),
+        };
         Poll::Ready(self.lost(error.into()))
     }
 
     fn moved(&self) -> Option<Reason> {
         self.moved
+    }
+
+    fn tcp(&mut self) -> Option<&mut Tcp> {
+        // It has a share of the socket, and is made anew when it is needed.
+        self.watch = None;
+        Some(self.wire.socket_mut().tcp_mut())
     }
 }
