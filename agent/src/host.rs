@@ -78,7 +78,7 @@ impl Host {
             metrics,
             names: Names::default(),
             quic: Dialler::default(),
-            places: Places::new(std::env::var("ADIT_X_PLACES").ok().and_then(|v| v.parse().ok()).unwrap_or(1)),
+            places: Places::of_this_runtime(),
             side_streams: Semaphore::new(SIDE_STREAMS),
             phase: watch::Sender::new(Phase::Starting),
             gossip: Switchboard::default(),

@@ -5,6 +5,8 @@
 
 mod alone;
 mod moving;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use std::future::{Future, poll_fn};
@@ -14,8 +16,8 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-pub use self::alone::Places;
 use self::alone::Place;
+pub use self::alone::Places;
 use self::moving::Moving;
 use crate::reason::Reason;
 use crate::tcp::Tcp;
@@ -182,8 +184,9 @@ pub async fn splice<C: Carrier>(
                 if let Poll::Ready(end) = moving.poll(cx, app, carrier, |cx| gone.as_mut().poll(cx)) {
                     return Poll::Ready(Next::End(end));
                 }
-                if moving.is_bulk()
-                    && let Some(place) = limits.places.and_then(Places::take)
+                if let Some(places) = limits.places
+                    && moving.is_bulk(places.soon)
+                    && let Some(place) = places.take()
                 {
                     return Poll::Ready(Next::Alone(place));
                 }

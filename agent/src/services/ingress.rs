@@ -36,13 +36,7 @@ const WIND_UP: Duration = Duration::from_secs(2);
 pub type Stop = oneshot::Receiver<oneshot::Sender<()>>;
 
 /// Accepts applications of one service until it is told to stop or the agent drains, then lets their connections end.
-pub async fn listen(
-    host: Arc<Host>,
-    peers: Arc<Peers>,
-    service: ServiceName,
-    listener: Arc<Listener>,
-    mut stop: Stop,
-) {
+pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, listener: Arc<Listener>, mut stop: Stop) {
     tune_listener(&listener, host.limits().keepalive);
     if let Ok(address) = listener.local_addr() {
         // What a connection is accepted with, it inherits.

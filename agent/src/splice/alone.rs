@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -24,20 +25,38 @@ use crate::tcp::Tcp;
 /// What has moved nothing for this long, in ns, goes back to the others.
 const QUIET: i64 = 20_000_000;
 
+/// What moves 4 MiB in this time is bulk: some 670 Mbit/s.
+const SOON: Duration = Duration::from_millis(50);
+
 /// How many more connections may have a thread.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<AtomicUsize>);
+pub struct Places {
+    left: Arc<AtomicUsize>,
+    /// In what time bulk moves what makes it bulk.
+    pub(super) soon: Duration,
+}
 
 impl Places {
     /// So many.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(most)))
+        Self { left: Arc::new(AtomicUsize::new(most)), soon: SOON }
+    }
+
+    /// As many as the runtime has workers: those serve the other connections meanwhile.
+    pub fn of_this_runtime() -> Self {
+        Self::new(Handle::try_current().map_or(0, |runtime| runtime.metrics().num_workers()))
+    }
+
+    /// How many more.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Relaxed)
     }
 
     /// One of them, if there is one.
     pub(super) fn take(&self) -> Option<Place> {
-        self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).ok()?;
-        Some(Place(Arc::clone(&self.0)))
+        self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).ok()?;
+        Some(Place(Arc::clone(&self.left)))
     }
 }
 

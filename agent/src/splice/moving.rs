@@ -13,10 +13,8 @@ use crate::vectored;
 
 /// How many reads, and how many writes, of one connection go in a row before others have their turn.
 const TURNS: usize = 2;
-/// Bulk is what moves this much
+/// Bulk is what moves this much in [`Places::soon`](super::Places).
 const BULK: u64 = 4 * 1024 * 1024;
-/// in this time: some 670 Mbit/s.
-const SOON: Duration = Duration::from_millis(50);
 /// What was bulk is no more when it has not moved a quarter of that
 const SLOW: u64 = BULK / 4;
 /// in this time.
@@ -55,12 +53,12 @@ impl<'m> Moving<'m> {
     }
 
     /// Whether it moves so much that a thread has enough to do with it. Asked for every once in a while.
-    pub(super) fn is_bulk(&mut self) -> bool {
+    pub(super) fn is_bulk(&mut self, soon: Duration) -> bool {
         if self.bytes < BULK {
             return false;
         }
         self.bytes = 0;
-        std::mem::replace(&mut self.since, Instant::now()).elapsed() <= SOON
+        std::mem::replace(&mut self.since, Instant::now()).elapsed() <= soon
     }
 
     /// Whether what was bulk is so no more.

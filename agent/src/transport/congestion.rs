@@ -72,6 +72,8 @@ fn set<'n>(socket: &SockRef<'_>, names: impl Iterator<Item = &'n str>) -> Option
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::vocabulary::CongestionName;
 
@@ -95,7 +97,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let of = |socket: &TcpStream| in_use(socket).unwrap();
+        let [client, server] = [client, server].map(|end| Tcp::of(end).unwrap());
+        let of = |socket: &Tcp| in_use(socket).unwrap();
         let system = of(&client);
         let unpaced = FOR_SHORT.contains(&&*system);
         assert_eq!((Congestion::System.set_between_agents(&client), of(&client)), (unpaced, system));

@@ -46,11 +46,11 @@ fn tcp_info(socket: &TcpStream) -> Option<libc::tcp_info> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_quiet_connection_has_nothing_unanswered() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (_server, _) = listener.accept().await.unwrap();
+    #[test]
+    fn a_quiet_connection_has_nothing_unanswered() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_server, _) = listener.accept().unwrap();
         assert_eq!(unanswered(&client), None);
         assert_eq!(tcp_info(&client).unwrap().tcpi_state, 1, "TCP_ESTABLISHED");
     }

@@ -11,6 +11,7 @@ use crate::identity::{ALPN_CTL, TlsContext, tests::contexts};
 use crate::peers::registry::Peers;
 use crate::peers::serve::Serving;
 use crate::snapshot::{Epochs, Settings, Snapshot};
+use crate::tcp::Tcp;
 use crate::transport::message::{LaneRole, Open};
 use crate::transport::quic::QuicStream;
 use crate::transport::sealing::Sealing;
@@ -60,13 +61,13 @@ fn host_of(tls: TlsContext, run: u64) -> Arc<Host> {
 /// A control connection that beta has dialled: alpha's end and beta's.
 async fn dialled(alpha: &Host, beta: &Host) -> (Command, Control) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let tcp = Tcp::of(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()).unwrap();
     let (accepted, _) = listener.accept().await.unwrap();
     let deadline = Instant::now() + BOUND;
     let (a, b) = (alpha.snapshot.load_full(), beta.snapshot.load_full());
     let (mine, theirs) = (alpha.hello(LaneRole::Opener), beta.hello(LaneRole::Opener));
     let me = alpha.me();
-    let near = secure::accept(&a.tls, &[ALPN_CTL], accepted, mine, Sealing::Adit, deadline);
+    let near = secure::accept(&a.tls, &[ALPN_CTL], Tcp::of(accepted).unwrap(), mine, Sealing::Adit, deadline);
     let far = secure::dial(&b.tls, &me, ALPN_CTL, tcp, theirs, Sealing::Adit, deadline);
     let (near, far) = tokio::join!(near, far);
     (Command::Accepted(Way::Tls, Box::new(near.unwrap().into())), far.unwrap().into())

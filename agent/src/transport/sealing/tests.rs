@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::tcp::Tcp;
 use crate::transport::record::{Fatal, HEADER, Limits, Secret, Side, Suite, TRAILER};
 use crate::transport::wire::Lost;
 
@@ -23,7 +24,7 @@ fn data(from: &mut Records, content: &[u8]) -> Vec<u8> {
 async fn sockets() -> [Socket; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    [Socket::new(near.unwrap()), Socket::new(far.unwrap().0)]
+    [near.unwrap(), far.unwrap().0].map(|end| Socket::new(Tcp::of(end).unwrap()))
 }
 
 /// Takes `wanted` bytes of plaintext.
@@ -83,7 +84,7 @@ async fn what_was_read_with_the_handshake_arrives_whoever_goes_on() {
         [data(&mut peer, b"HELLO"), data(&mut peer, b"and more")].concat()
     };
     for len in 0..=whole.len() {
-        let [near, far] = sockets().await;
+        let [mut near, far] = sockets().await;
         let mut early = whole[..len].to_vec();
         let mut server = connection(Some(Kernel::untried()), far, records(Side::Server), &mut early).unwrap();
         // The rest, then a record that was sealed afterwards.
@@ -92,12 +93,12 @@ async fn what_was_read_with_the_handshake_arrives_whoever_goes_on() {
             data(&mut peer, content);
         }
         let rest = [&whole[len..], &data(&mut peer, b", then bye")].concat();
-        tokio::io::AsyncWriteExt::write_all(&mut near.clone(), &rest).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut near, &rest).await.unwrap();
         assert_eq!(taken(&mut server, 23).await.unwrap(), b"HELLOand more, then bye", "{len}");
         server.push(b"heard").unwrap();
         poll_fn(|cx| server.poll_write(cx)).await.unwrap();
         let mut answer = vec![0; HEADER + 5 + TRAILER];
-        tokio::io::AsyncReadExt::read_exact(&mut near.clone(), &mut answer).await.unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut near, &mut answer).await.unwrap();
         assert_eq!(peer.open(&mut answer), Ok(Received::Data(HEADER..HEADER + 5)), "{len}");
         assert_eq!(&answer[HEADER..HEADER + 5], b"heard", "{len}: sealed, whoever did it");
     }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::tcp::Tcp;
 use crate::transport::frame::{Item, Kind, Parser, header};
 use crate::transport::record::{Fatal, Limits, Secret, Side, Suite};
 
@@ -31,7 +32,8 @@ async fn pair_of(
     let wire = |tcp, side, is_other: bool| {
         let secret = |byte| Secret::new(suite, &vec![byte; length]).unwrap();
         let limits = Limits { update_after, ..Limits::default() };
-        let (socket, records) = (Socket::new(tcp), Records::new(suite, side, secret(1), secret(2), limits).unwrap());
+        let (socket, records) =
+            (Socket::new(Tcp::of(tcp).unwrap()), Records::new(suite, side, secret(1), secret(2), limits).unwrap());
         if is_other { other(socket, records) } else { Wire::new(socket, records, &[]) }
     };
     [wire(near.unwrap(), Side::Client, others[0]), wire(far.unwrap().0, Side::Server, others[1])]
@@ -136,7 +138,7 @@ fn a_forged_record_ends_the_connection_and_the_peer_is_told() {
         let [mut a, mut b] = pair(Suite::Aes128Gcm, 1 << 23).await;
         // What is begun and not sealed is not said any more.
         b.push(&[header(Kind::Ping, 3).as_slice(), b"abc"].concat()).unwrap();
-        let mut socket = a.socket().clone();
+        let socket = a.socket_mut();
         socket.write_all(&[23, 3, 3, 0, 32]).await.unwrap();
         socket.write_all(&[7; 32]).await.unwrap();
         assert!(matches!(poll_fn(|cx| b.poll_plain(cx)).await, Err(Lost::Tls(Fatal::BadRecord))));

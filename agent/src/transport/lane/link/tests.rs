@@ -1,12 +1,13 @@
 use std::net::Ipv4Addr;
 
 use mesh_config::NodeName;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::super::machine::EARLY_DATA;
 use super::carrier::MOST_PIECES;
 use super::*;
 use crate::identity::{ALPN_LANE, TlsContext, tests::contexts};
+use crate::tcp::Tcp;
 use crate::transport::frame::{Kind, header};
 use crate::transport::message::tests::{hello_of, open_request};
 use crate::transport::sealing::Sealing;
@@ -36,6 +37,7 @@ impl Net {
         for end in [&tcp, &accepted] {
             end.set_nodelay(true).unwrap();
         }
+        let [tcp, accepted] = [tcp, accepted].map(|end| Tcp::of(end).unwrap());
         let deadline = tokio::time::Instant::now() + BOUND;
         let near =
             secure::dial(&self.alpha, &self.peer, ALPN_LANE, tcp, hello_of(Incarnation(1)), Sealing::Adit, deadline);

@@ -44,8 +44,8 @@ fn the_peer_of_a_kernel_hears_what_it_did_wrong_and_the_kernels_end_what_it_did(
     let Some(kernel) = kernel() else { return };
     runtime().block_on(async {
         // The kernel's end receives what is no record of its peer's.
-        let [a, mut b] = pair_with(kernel, [false, true], Suite::Aes128Gcm, 1 << 23).await;
-        let mut socket = a.socket().clone();
+        let [mut a, mut b] = pair_with(kernel, [false, true], Suite::Aes128Gcm, 1 << 23).await;
+        let socket = a.socket_mut();
         socket.write_all(&[23, 3, 3, 0, 32]).await.unwrap();
         socket.write_all(&[7; 32]).await.unwrap();
         let lost = poll_fn(|cx| b.poll_plain(cx)).await;
