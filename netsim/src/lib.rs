@@ -58,6 +58,7 @@
 
 mod backend;
 mod capture;
+mod caretaker;
 mod cut;
 mod doctor;
 mod enter;

@@ -61,7 +61,7 @@ pub fn running() -> io::Result<Vec<Visit>> {
             all.extend(text.lines().filter_map(|line| visit(line, process, &entry.path())));
         }
     }
-    // Of those that were killed, the directory may have stayed.
+    // Of those that are just ending, the directory may still be there.
     all.retain(|visit| visit.is_there());
     all.sort_by(|one, other| (one.process, &one.host).cmp(&(other.process, &other.host)));
     Ok(all)

@@ -7,6 +7,7 @@ mod play;
 mod probes;
 mod services;
 mod stage;
+mod workdir;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,7 +22,8 @@ use crate::backend::tap::DEVICE;
 use crate::report::{Check, Curve, Record};
 use crate::{Backend, Capture, CaptureLimits, Network, Settings, Tolerance, end_with_this_thread};
 use play::Play;
-use stage::{Slot, Stage, State, WorkDir, status_text, with_causes};
+use stage::{Slot, Stage, State, status_text, with_causes};
+use workdir::WorkDir;
 
 /// What is shown of a failed step's output.
 const LAST_LINES: usize = 12;
