@@ -184,10 +184,12 @@ pub(crate) fn read_nat(table: &mut Table<'_>) -> Option<Nat> {
     let hairpin = table.get("hairpin").and_then(|value| value.boolean());
     let udp = table.get("udp_timeout").and_then(|value| value.duration());
     let tcp = table.get("tcp_timeout").and_then(|value| value.duration());
+    let ipv6 = table.get("ipv6").and_then(|value| value.boolean());
     let mut nat = (kind?.value)();
     nat.hairpin = hairpin.unwrap_or(nat.hairpin);
     nat.udp_timeout = udp.map_or(nat.udp_timeout, |time| time.value);
     nat.tcp_timeout = tcp.map_or(nat.tcp_timeout, |time| time.value);
+    nat.ipv6 = ipv6.unwrap_or(nat.ipv6);
     Some(nat)
 }
 
@@ -202,6 +204,7 @@ pub(crate) fn write_nat(nat: &Nat) -> Vec<String> {
     vec![
         format!("nat = \"{kind}\""),
         format!("hairpin = {}", nat.hairpin),
+        format!("ipv6 = {}", nat.ipv6),
         format!("udp_timeout = \"{udp}\""),
         format!("tcp_timeout = \"{tcp}\""),
     ]

@@ -63,16 +63,22 @@ impl Guard {
         Self { firewall, flows: HashMap::new() }
     }
 
-    /// What becomes of a packet that is refused; none if it may pass. `error`: it is an ICMP error, which is let in.
+    /// Whether everything may pass.
+    pub(crate) fn is_open(&self) -> bool {
+        self.firewall == Firewall::default()
+    }
+
+    /// What becomes of a packet that is refused; none if it may pass. It has, or its longest piece, `length` bytes.
+    /// `error`: it is an ICMP error, which is let in.
     pub(crate) fn refuses(
         &mut self,
-        frame: &Frame,
+        (frame, length): (&Frame, usize),
         flow: Flow,
         outbound: bool,
         error: bool,
         now: Nanos,
     ) -> Option<Answer> {
-        if self.firewall.black_hole.is_some_and(|most| frame.packet_length() > usize::from(most)) {
+        if self.firewall.black_hole.is_some_and(|most| length > usize::from(most)) {
             return Some(Answer::Silence);
         }
         let blocked = self.firewall.blocked.iter().find(|(traffic, _)| concerns(*traffic, &frame.bytes));
@@ -124,7 +130,11 @@ mod tests {
             (false, false, 358, None),
             (false, false, 538, Some(Answer::Rejection)),
         ] {
-            assert_eq!(guard.refuses(&frame, flow(), outbound, error, at * SECOND), refused, "at {at} s");
+            assert_eq!(
+                guard.refuses((&frame, frame.packet_length()), flow(), outbound, error, at * SECOND),
+                refused,
+                "at {at} s"
+            );
         }
     }
 
@@ -139,7 +149,8 @@ mod tests {
             (Firewall::open().black_hole(127), Some(Answer::Silence)),
         ] {
             for outbound in [true, false] {
-                assert_eq!(Guard::new(firewall.clone()).refuses(&frame, flow(), outbound, false, 0), refused);
+                let told = Guard::new(firewall.clone()).refuses((&frame, 128), flow(), outbound, false, 0);
+                assert_eq!(told, refused);
             }
         }
     }

@@ -19,6 +19,7 @@ pub(crate) mod direction;
 pub(crate) mod fabric;
 pub(crate) mod fate;
 pub(crate) mod firewall;
+pub(crate) mod fragment;
 pub(crate) mod frame;
 pub(crate) mod heap;
 pub(crate) mod lateness;

@@ -1,8 +1,8 @@
-//! Network address translation for IPv4 (RFC 4787, RFC 5382, RFC 5508): which outside port stands for which inside
-//! address, and who may send to it.
+//! Network address translation (RFC 4787, RFC 5382, RFC 5508): which outside port stands for which inside address, and
+//! who may send to it.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -23,8 +23,9 @@ pub enum Depends {
     OnAddressAndPort,
 }
 
-/// How a NAT behaves, in the words of RFC 4787. It translates IPv4; IPv6 passes through its router unchanged. Ports are
-/// given out in order, so that they are the same in each run in which flows begin in the same order.
+/// How a NAT behaves, in the words of RFC 4787. It translates IPv4; IPv6 passes through its router unchanged unless
+/// [`Nat::ipv6`] says otherwise. Ports are given out in order, so that they are the same in each run in which flows begin
+/// in the same order. A packet in pieces is translated as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nat {
     /// What a flow needs to share with another to get the same outside port.
@@ -41,6 +42,8 @@ pub struct Nat {
     pub udp_timeout: Duration,
     /// How long a mapping of TCP lasts after the last packet out.
     pub tcp_timeout: Duration,
+    /// Whether it translates IPv6 as it does IPv4 ("NAT66"), each family with ports of its own.
+    pub ipv6: bool,
 }
 
 impl Nat {
@@ -56,6 +59,7 @@ impl Nat {
             ports_per_host: usize::MAX,
             udp_timeout: Duration::from_mins(2),
             tcp_timeout: Duration::from_mins(124),
+            ipv6: false,
         }
     }
 
@@ -91,6 +95,12 @@ impl Nat {
         Self { hairpin, ..self }
     }
 
+    /// The same, translating IPv6 as well.
+    #[must_use]
+    pub fn ipv6(self) -> Self {
+        Self { ipv6: true, ..self }
+    }
+
     /// The same with another lifetime of UDP and ICMP mappings.
     #[must_use]
     pub fn udp_timeout(self, udp_timeout: Duration) -> Self {
@@ -98,22 +108,25 @@ impl Nat {
     }
 }
 
+/// Which ports are told apart: those of a protocol, over IPv6 or not.
+type Space = (u8, bool);
+
 /// A NAT at work. Ports of ICMP are the identifiers of echo requests.
 #[derive(Debug)]
 pub(crate) struct Translator {
     nat: Nat,
-    /// By protocol and outside port.
-    mappings: HashMap<(u8, u16), Mapping>,
+    /// By outside port.
+    mappings: HashMap<(Space, u16), Mapping>,
     /// By protocol, inside address, and what the mapping depends on.
-    ports: HashMap<(u8, SocketAddrV4, Option<SocketAddrV4>), u16>,
+    ports: HashMap<(u8, SocketAddr, Option<SocketAddr>), u16>,
     next: u16,
 }
 
 #[derive(Debug)]
 struct Mapping {
-    inside: SocketAddrV4,
-    depends: Option<SocketAddrV4>,
-    peers: HashMap<SocketAddrV4, Nanos>,
+    inside: SocketAddr,
+    depends: Option<SocketAddr>,
+    peers: HashMap<SocketAddr, Nanos>,
     last: Nanos,
 }
 
@@ -123,12 +136,17 @@ impl Translator {
         Self { nat, mappings: HashMap::new(), ports: HashMap::new(), next }
     }
 
+    /// Whether it is about addresses like this one.
+    pub(crate) fn translates(&self, ip: IpAddr) -> bool {
+        ip.is_ipv4() || self.nat.ipv6
+    }
+
     pub(crate) fn hairpins(&self) -> bool {
         self.nat.hairpin
     }
 
     /// A packet goes out: the port that stands for its sender. None if no port is left.
-    pub(crate) fn outbound(&mut self, protocol: u8, inside: SocketAddrV4, to: SocketAddrV4, now: Nanos) -> Option<u16> {
+    pub(crate) fn outbound(&mut self, protocol: u8, inside: SocketAddr, to: SocketAddr, now: Nanos) -> Option<u16> {
         let depends = part(self.nat.mapping, to);
         let port = match self.port_of(protocol, inside, to, now) {
             Some(port) => port,
@@ -136,7 +154,7 @@ impl Translator {
         };
         let filter = part(self.nat.filtering, to);
         let timeout = self.timeout(protocol);
-        let mapping = self.mappings.get_mut(&(protocol, port))?;
+        let mapping = self.mappings.get_mut(&((protocol, to.is_ipv6()), port))?;
         mapping.last = now;
         if let Some(peer) = filter {
             if mapping.peers.len() >= MOST_PEERS {
@@ -151,10 +169,11 @@ impl Translator {
 
     /// A packet comes in to `port`: the inside address that it is for. None if there is no such mapping or `from` may
     /// not send to it.
-    pub(crate) fn inbound(&mut self, protocol: u8, from: SocketAddrV4, port: u16, now: Nanos) -> Option<SocketAddrV4> {
-        self.expire(protocol, port, now);
+    pub(crate) fn inbound(&mut self, protocol: u8, from: SocketAddr, port: u16, now: Nanos) -> Option<SocketAddr> {
+        let space = (protocol, from.is_ipv6());
+        self.expire(space, port, now);
         let timeout = self.timeout(protocol);
-        let mapping = self.mappings.get(&(protocol, port))?;
+        let mapping = self.mappings.get(&(space, port))?;
         let admitted = match part(self.nat.filtering, from) {
             None => true,
             Some(peer) => mapping.peers.get(&peer).is_some_and(|last| *last + timeout > now),
@@ -162,17 +181,18 @@ impl Translator {
         admitted.then_some(mapping.inside)
     }
 
-    /// Which inside address a port stands for, whoever asks.
-    pub(crate) fn inside_of(&mut self, protocol: u8, port: u16, now: Nanos) -> Option<SocketAddrV4> {
-        self.expire(protocol, port, now);
-        Some(self.mappings.get(&(protocol, port))?.inside)
+    /// Which inside address a port of the outside address stands for, whoever asks.
+    pub(crate) fn inside_of(&mut self, protocol: u8, outside: SocketAddr, now: Nanos) -> Option<SocketAddr> {
+        let place = ((protocol, outside.is_ipv6()), outside.port());
+        self.expire(place.0, place.1, now);
+        Some(self.mappings.get(&place)?.inside)
     }
 
     /// Which port stands for an inside address towards `to`.
-    pub(crate) fn port_of(&mut self, protocol: u8, inside: SocketAddrV4, to: SocketAddrV4, now: Nanos) -> Option<u16> {
+    pub(crate) fn port_of(&mut self, protocol: u8, inside: SocketAddr, to: SocketAddr, now: Nanos) -> Option<u16> {
         let key = (protocol, inside, part(self.nat.mapping, to));
         let port = *self.ports.get(&key)?;
-        self.expire(protocol, port, now);
+        self.expire((protocol, inside.is_ipv6()), port, now);
         self.ports.get(&key).copied()
     }
 
@@ -186,157 +206,63 @@ impl Translator {
         *self = Self::new(nat);
     }
 
-    fn map(&mut self, protocol: u8, inside: SocketAddrV4, depends: Option<SocketAddrV4>, now: Nanos) -> Option<u16> {
+    fn map(&mut self, protocol: u8, inside: SocketAddr, depends: Option<SocketAddr>, now: Nanos) -> Option<u16> {
         if self.nat.ports_per_host < self.nat.ports.len()
-            && self.used_by(protocol, *inside.ip()) >= self.nat.ports_per_host
+            && self.used_by(protocol, inside.ip()) >= self.nat.ports_per_host
         {
             self.sweep(now);
-            if self.used_by(protocol, *inside.ip()) >= self.nat.ports_per_host {
+            if self.used_by(protocol, inside.ip()) >= self.nat.ports_per_host {
                 return None;
             }
         }
-        if self.mappings.keys().filter(|(p, _)| *p == protocol).count() >= self.nat.ports.len() {
+        let space = (protocol, inside.is_ipv6());
+        if self.mappings.keys().filter(|(of, _)| *of == space).count() >= self.nat.ports.len() {
             self.sweep(now);
         }
         let port = (0..self.nat.ports.len()).find_map(|_| {
             let port = self.next;
             self.next = if port >= *self.nat.ports.end() { *self.nat.ports.start() } else { port + 1 };
-            (!self.mappings.contains_key(&(protocol, port))).then_some(port)
+            (!self.mappings.contains_key(&(space, port))).then_some(port)
         })?;
-        self.mappings.insert((protocol, port), Mapping { inside, depends, peers: HashMap::new(), last: now });
+        self.mappings.insert((space, port), Mapping { inside, depends, peers: HashMap::new(), last: now });
         self.ports.insert((protocol, inside, depends), port);
         Some(port)
     }
 
-    fn used_by(&self, protocol: u8, inside: Ipv4Addr) -> usize {
+    fn used_by(&self, protocol: u8, inside: IpAddr) -> usize {
         let all = self.mappings.iter();
-        all.filter(|((of, _), mapping)| *of == protocol && *mapping.inside.ip() == inside).count()
+        all.filter(|((of, _), mapping)| of.0 == protocol && mapping.inside.ip() == inside).count()
     }
 
     fn timeout(&self, protocol: u8) -> Nanos {
         nanos(if protocol == TCP { self.nat.tcp_timeout } else { self.nat.udp_timeout })
     }
 
-    fn expire(&mut self, protocol: u8, port: u16, now: Nanos) {
-        let timeout = self.timeout(protocol);
-        if let Some(mapping) = self.mappings.get(&(protocol, port))
+    fn expire(&mut self, space: Space, port: u16, now: Nanos) {
+        let timeout = self.timeout(space.0);
+        if let Some(mapping) = self.mappings.get(&(space, port))
             && mapping.last + timeout <= now
         {
-            self.ports.remove(&(protocol, mapping.inside, mapping.depends));
-            self.mappings.remove(&(protocol, port));
+            self.ports.remove(&(space.0, mapping.inside, mapping.depends));
+            self.mappings.remove(&(space, port));
         }
     }
 
     fn sweep(&mut self, now: Nanos) {
-        let all: Vec<(u8, u16)> = self.mappings.keys().copied().collect();
-        all.into_iter().for_each(|(protocol, port)| self.expire(protocol, port, now));
+        let all: Vec<(Space, u16)> = self.mappings.keys().copied().collect();
+        all.into_iter().for_each(|(space, port)| self.expire(space, port, now));
     }
 }
 
 /// The part of an outside address that counts.
-fn part(depends: Depends, address: SocketAddrV4) -> Option<SocketAddrV4> {
+fn part(depends: Depends, address: SocketAddr) -> Option<SocketAddr> {
     match depends {
         Depends::OnNothing => None,
-        Depends::OnAddress => Some(SocketAddrV4::new(*address.ip(), 0)),
+        Depends::OnAddress => Some(SocketAddr::new(address.ip(), 0)),
         Depends::OnAddressAndPort => Some(address),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::packet::UDP;
-    use super::*;
-
-    const SECOND: Nanos = 1_000_000_000;
-
-    fn at(text: &str) -> SocketAddrV4 {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn each_kind_maps_and_filters_as_its_name_says() {
-        let table = [
-            // Same port to another address? From another port, another address?
-            (Nat::endpoint_independent(), true, true, true),
-            (Nat::address_restricted(), true, true, false),
-            (Nat::port_restricted(), true, false, false),
-            (Nat::carrier_grade(), true, false, false),
-            (Nat::symmetric(), false, false, false),
-        ];
-        for (nat, same_port, other_port_enters, other_address_enters) in table {
-            let told = format!("{nat:?}");
-            let mut translator = Translator::new(nat);
-            let inside = at("192.168.1.2:5000");
-            let (peer, other_port, other) = (at("203.0.113.1:80"), at("203.0.113.1:81"), at("203.0.113.2:80"));
-            let port = translator.outbound(UDP, inside, peer, 0).unwrap();
-            assert_eq!(port, 50_000, "{told}");
-            assert_eq!(translator.outbound(UDP, inside, peer, 1), Some(port), "{told}");
-            assert_eq!(translator.inbound(UDP, peer, port, 2), Some(inside), "{told}");
-            assert_eq!(translator.inbound(UDP, other_port, port, 2).is_some(), other_port_enters, "{told}");
-            assert_eq!(translator.inbound(UDP, other, port, 2).is_some(), other_address_enters, "{told}");
-            assert_eq!(translator.inbound(TCP, peer, port, 2), None, "{told}");
-            assert_eq!(translator.outbound(UDP, inside, other, 3) == Some(port), same_port, "{told}");
-            assert_ne!(translator.outbound(TCP, inside, other, 3), Some(port), "{told}");
-        }
-    }
-
-    #[test]
-    fn mappings_end_after_their_time_unless_packets_go_out() {
-        let mut translator = Translator::new(Nat::port_restricted().udp_timeout(Duration::from_secs(30)));
-        let (inside, peer) = (at("192.168.1.2:5000"), at("203.0.113.1:80"));
-        let port = translator.outbound(UDP, inside, peer, 0).unwrap();
-        assert_eq!(translator.outbound(UDP, inside, peer, 29 * SECOND), Some(port));
-        assert!(translator.inbound(UDP, peer, port, 58 * SECOND).is_some());
-        assert!(translator.inbound(UDP, peer, port, 59 * SECOND).is_none(), "what comes in keeps nothing alive");
-        assert_ne!(translator.outbound(UDP, inside, peer, 60 * SECOND), Some(port));
-    }
-
-    #[test]
-    fn after_a_rebinding_flows_get_other_ports() {
-        let mut translator = Translator::new(Nat::endpoint_independent());
-        let (inside, peer) = (at("192.168.1.2:5000"), at("203.0.113.1:80"));
-        let before = translator.outbound(UDP, inside, peer, 0).unwrap();
-        translator.rebind();
-        assert_eq!(translator.inbound(UDP, peer, before, 1), None);
-        assert_ne!(translator.outbound(UDP, inside, peer, 1), Some(before));
-    }
-
-    #[test]
-    fn a_carrier_gives_each_customer_its_ports_and_no_more() {
-        let mut translator = Translator::new(Nat { ports_per_host: 3, ..Nat::carrier_grade() });
-        let peer = at("203.0.113.1:80");
-        let all: Vec<_> = (0..5)
-            .map(|n| translator.outbound(UDP, SocketAddrV4::new([100, 64, 0, 1].into(), 5000 + n), peer, 0))
-            .collect();
-        assert_eq!(all, [Some(50_000), Some(50_001), Some(50_002), None, None]);
-        assert!(translator.outbound(UDP, at("100.64.0.2:5000"), peer, 0).is_some());
-        assert!(translator.outbound(UDP, at("100.64.0.1:5009"), peer, 31 * SECOND).is_some(), "old ones have ended");
-    }
-
-    proptest! {
-        #[test]
-        fn a_port_stands_for_one_inside_address_at_a_time(
-            steps in prop::collection::vec((0_u8..4, 0_u16..6, 0_u8..3, 0_u64..20), 1..200),
-            symmetric: bool,
-        ) {
-            let nat = if symmetric { Nat::symmetric() } else { Nat::port_restricted() };
-            let nat = Nat { ports: 50_000..=50_009, ..nat.udp_timeout(Duration::from_secs(30)) };
-            let mut translator = Translator::new(nat);
-            let mut now = 0;
-            for (host, port, peer, gap) in steps {
-                now += gap * SECOND;
-                let inside = SocketAddrV4::new([192, 168, 1, host].into(), port);
-                let peer = SocketAddrV4::new([203, 0, 113, peer].into(), 80);
-                if let Some(outside) = translator.outbound(UDP, inside, peer, now) {
-                    prop_assert!((50_000..=50_009).contains(&outside));
-                    prop_assert_eq!(translator.inbound(UDP, peer, outside, now), Some(inside));
-                } else {
-                    prop_assert_eq!(translator.mappings.len(), 10, "refused with ports left");
-                }
-                prop_assert_eq!(translator.mappings.len(), translator.ports.len());
-            }
-        }
-    }
-}
+#[path = "nat_tests.rs"]
+mod tests;

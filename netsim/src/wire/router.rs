@@ -1,10 +1,11 @@
 //! A router: it answers for its addresses, finds the way on, translates and refuses.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::answer::{self, Reason};
 use super::firewall::{Firewall, Guard};
+use super::fragment::{self, Cut, Reassembly, Taken};
 use super::frame::Frame;
 use super::nat::{Nat, Translator};
 use super::neighbour;
@@ -66,6 +67,8 @@ pub(crate) struct Router {
     neighbours: HashMap<(usize, IpAddr), Mac>,
     nat: Option<Translator>,
     guard: Guard,
+    /// Pieces of packets that it has to see as a whole.
+    pieces: Reassembly,
 }
 
 /// What has been decided about a packet before anything is changed in it.
@@ -78,7 +81,8 @@ struct Plan {
 impl Router {
     pub(crate) fn new(interfaces: Vec<Interface>, routes: Vec<Route>, nat: Option<Nat>, firewall: Firewall) -> Self {
         let nat = nat.map(Translator::new);
-        Self { interfaces, routes, neighbours: HashMap::new(), nat, guard: Guard::new(firewall) }
+        let (neighbours, guard, pieces) = (HashMap::new(), Guard::new(firewall), Reassembly::default());
+        Self { interfaces, routes, neighbours, nat, guard, pieces }
     }
 
     /// Tells where a neighbour is, so that the first packet for it need not wait.
@@ -106,7 +110,7 @@ impl Router {
     pub(crate) fn handle(
         &mut self,
         from: usize,
-        mut frame: Frame,
+        frame: Frame,
         now: Nanos,
         out: &mut Vec<(usize, Frame)>,
     ) -> Option<Frame> {
@@ -124,7 +128,38 @@ impl Router {
         {
             self.meet(from, packet.source, mac);
         }
-        match self.plan(from, &packet, &frame, now) {
+        if !self.sees_wholes(&packet) || !fragment::is_piece(&frame.bytes) {
+            return self.pass(from, frame, None, now, out);
+        }
+        match self.pieces.take(frame, now) {
+            Taken::Whole(frame, cut) => self.pass(from, frame, cut, now, out),
+            Taken::Waits => None,
+            Taken::Bad(frame) => Some(frame),
+        }
+    }
+
+    /// Whether it looks into what a packet carries, of which only the first piece has the ports.
+    fn sees_wholes(&self, packet: &Packet) -> bool {
+        self.nat.as_ref().is_some_and(|nat| nat.translates(packet.source))
+            || !self.guard.is_open()
+            || self.owns(packet.destination)
+    }
+
+    fn owns(&self, ip: IpAddr) -> bool {
+        self.interfaces.iter().any(|interface| interface.addresses.iter().any(|prefix| prefix.ip == ip))
+    }
+
+    /// A packet for it to carry. `cut`: how it came in pieces, if it did.
+    fn pass(
+        &mut self,
+        from: usize,
+        mut frame: Frame,
+        cut: Option<Cut>,
+        now: Nanos,
+        out: &mut Vec<(usize, Frame)>,
+    ) -> Option<Frame> {
+        let packet = Packet::in_frame(&frame.bytes)?;
+        let (to, frame) = match self.plan(from, &packet, &frame, cut, now) {
             Ok(Plan { change, out: to, next }) => {
                 if change != Change::default() {
                     translate::apply(&mut frame, &packet, change);
@@ -134,15 +169,15 @@ impl Router {
                 bytes[6..12].copy_from_slice(&self.interfaces[to].mac);
                 bytes[ETHERNET + if packet.source.is_ipv4() { 8 } else { 7 }] -= 1;
                 checksum::fill_header(&mut bytes[ETHERNET..]);
-                out.push((to, frame));
-                None
+                (to, frame)
             }
-            Err(Some(answer)) => {
-                out.push((from, answer));
-                None
-            }
-            Err(None) => Some(frame),
-        }
+            Err(Some(answer)) => (from, answer),
+            Err(None) => return Some(frame),
+        };
+        let mtu = usize::from(self.interfaces[to].mtu);
+        let longest = cut.map_or(mtu, |cut| cut.longest.min(mtu));
+        out.extend(fragment::cut(frame, longest, cut).into_iter().map(|piece| (to, piece)));
+        None
     }
 
     fn neighbour(&mut self, from: usize, message: &neighbour::Message) -> Option<Frame> {
@@ -156,15 +191,22 @@ impl Router {
     }
 
     /// Decides where a packet goes and as what; otherwise gives what its sender is told.
-    fn plan(&mut self, from: usize, packet: &Packet, frame: &Frame, now: Nanos) -> Result<Plan, Option<Frame>> {
+    fn plan(
+        &mut self,
+        from: usize,
+        packet: &Packet,
+        frame: &Frame,
+        cut: Option<Cut>,
+        now: Nanos,
+    ) -> Result<Plan, Option<Frame>> {
         let bytes = &frame.bytes[ETHERNET..];
         let outside = self.interfaces[from].outside;
-        let own = self.interfaces.iter().any(|i| i.addresses.iter().any(|prefix| prefix.ip == packet.destination));
+        let own = self.owns(packet.destination);
         let mut change = Change::default();
         if own {
             change = self.for_us(packet, frame, outside, now)?;
         }
-        let to = change.destination.map_or(packet.destination, |inside| IpAddr::V4(*inside.ip()));
+        let to = change.destination.map_or(packet.destination, |inside| inside.ip());
         let tell = |reason| answer::answer(frame, reason, self.speaker(from, packet));
         if packet.hops <= 1 {
             return Err(tell(Reason::TooFar));
@@ -172,17 +214,18 @@ impl Router {
         let Some((out, next)) = self.route(to) else { return Err(tell(Reason::NoRoute)) };
         let Some(&next) = self.neighbours.get(&(out, next)) else { return Err(tell(Reason::NoRoute)) };
         let mtu = self.interfaces[out].mtu;
-        if frame.packet_length() > usize::from(mtu) {
+        let length = cut.map_or_else(|| frame.packet_length(), |cut| cut.longest);
+        if length > usize::from(mtu) && !fragment::may_cut(bytes) {
             return Err(tell(Reason::TooBig(mtu)));
         }
         let leaves = !outside && self.interfaces[out].outside;
         if leaves || outside {
-            self.check(packet, frame, to, leaves, now)?;
+            self.check(packet, (frame, length), to, leaves, now)?;
         }
         if leaves
             && !own
             && let Some(nat) = &mut self.nat
-            && let Some(external) = external(&self.interfaces[out])
+            && let Some(external) = external(&self.interfaces[out], packet)
         {
             match translate::outbound(nat, packet, bytes, external, now) {
                 Translated::Untouched => {}
@@ -196,10 +239,10 @@ impl Router {
     /// A packet to one of the router's own addresses: through the NAT, or to the router itself.
     fn for_us(&mut self, packet: &Packet, frame: &Frame, outside: bool, now: Nanos) -> Result<Change, Option<Frame>> {
         let bytes = &frame.bytes[ETHERNET..];
-        let at_outside = self.interfaces.iter().filter(|interface| interface.outside).find_map(|interface| {
-            let ip = interface.addresses.iter().find(|prefix| prefix.ip == packet.destination)?.ip;
-            if let IpAddr::V4(ip) = ip { Some(ip) } else { None }
-        });
+        let at_outside =
+            self.interfaces.iter().filter(|interface| interface.outside).find_map(|interface| {
+                Some(interface.addresses.iter().find(|prefix| prefix.ip == packet.destination)?.ip)
+            });
         if let (Some(nat), Some(external)) = (&mut self.nat, at_outside) {
             let translated = if outside {
                 translate::inbound(nat, packet, bytes, now)
@@ -218,7 +261,7 @@ impl Router {
     fn check(
         &mut self,
         packet: &Packet,
-        frame: &Frame,
+        (frame, length): (&Frame, usize),
         to: IpAddr,
         leaves: bool,
         now: Nanos,
@@ -230,7 +273,7 @@ impl Router {
         let plain = |at: SocketAddr| if self.nat.is_some() { SocketAddr::new(at.ip(), 0) } else { at };
         let (inside, beyond) = if leaves { (source, destination) } else { (destination, source) };
         let flow = (packet.protocol, plain(inside), beyond);
-        match self.guard.refuses(frame, flow, leaves, translate::is_error(packet, bytes), now) {
+        match self.guard.refuses((frame, length), flow, leaves, translate::is_error(packet, bytes), now) {
             None => Ok(()),
             Some(Answer::Silence) => Err(None),
             Some(Answer::Rejection) => Err(answer::answer(frame, Reason::Refused, None)),
@@ -250,11 +293,10 @@ impl Router {
     }
 }
 
-fn external(interface: &Interface) -> Option<Ipv4Addr> {
-    interface.addresses.iter().find_map(|prefix| match prefix.ip {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    })
+/// The address that stands for those inside, of the packet's family.
+fn external(interface: &Interface, packet: &Packet) -> Option<IpAddr> {
+    let mut all = interface.addresses.iter().map(|prefix| prefix.ip);
+    all.find(|ip| ip.is_ipv4() == packet.source.is_ipv4())
 }
 
 /// The answer to an echo request.

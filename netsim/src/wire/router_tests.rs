@@ -137,6 +137,124 @@ fn a_nat_translates_out_and_in_and_errors_with_them() {
     assert_eq!(pass(router, 1, to(1, back)), None);
 }
 
+/// A datagram that may be cut, with a number of its own.
+fn long(from: (&str, u16), to: (&str, u16), length: usize) -> Vec<u8> {
+    let mut bytes = udp(from, to, &vec![7; length]);
+    bytes[ETHERNET + 4..ETHERNET + 8].copy_from_slice(&[0, 9, 0, 0]);
+    checksum::fill_header(&mut bytes[ETHERNET..]);
+    bytes
+}
+
+/// What the router makes of some frames, put together again by whoever gets them: the lengths of the packets, and the
+/// whole.
+fn put_together(router: &mut Router, from: usize, frames: Vec<Frame>) -> (Vec<usize>, Option<Frame>) {
+    let mut out = Vec::new();
+    frames.into_iter().for_each(|frame| assert_eq!(router.handle(from, frame, 1, &mut out), None));
+    let lengths = out.iter().map(|(_, frame)| frame.packet_length()).collect();
+    let mut receiver = Reassembly::default();
+    let mut taken = out.into_iter().map(|(_, frame)| receiver.take(frame, 1));
+    let whole = taken.find_map(|taken| if let Taken::Whole(frame, _) = taken { Some(frame) } else { None });
+    (lengths, whole.inspect(|frame| assert!(checksum::right(frame), "a wrong checksum")))
+}
+
+#[test]
+fn what_may_be_cut_is_cut_for_a_narrow_link() {
+    let router = &mut router(None, Firewall::open());
+    let datagram = || long(("192.168.1.2", 5000), ("203.0.113.20", 53), 1400);
+    let (lengths, whole) = put_together(router, 0, vec![to(0, datagram())]);
+    assert_eq!(lengths, [1396, 52], "1400 leave room for 1376 bytes");
+    assert_eq!(whole.map(|frame| frame.bytes[ETHERNET + 20..].to_vec()), Some(datagram()[ETHERNET + 20..].to_vec()));
+    // A piece is carried as it is, and cut further where it has to be; nobody waits for the others.
+    let pieces = fragment::cut(to(0, long(("192.168.1.2", 5000), ("203.0.113.20", 53), 2000)), 1500, None);
+    let (lengths, _) = put_together(router, 0, vec![pieces[1].clone()]);
+    assert_eq!(lengths, [548]);
+    let (lengths, _) = put_together(router, 0, vec![pieces[0].clone()]);
+    assert_eq!(lengths, [1396, 124]);
+    // A long ping to the router itself is answered, in pieces.
+    let mut long = ping("192.168.1.2", "192.168.1.1", 7, &[5; 2000]);
+    long[ETHERNET + 6] = 0;
+    checksum::fill_header(&mut long[ETHERNET..]);
+    let (lengths, whole) = put_together(router, 0, fragment::cut(to(0, long), 1500, None));
+    assert_eq!(lengths, [1500, 548]);
+    let whole = whole.unwrap();
+    assert_eq!(Packet::in_frame(&whole.bytes).unwrap().icmp(&whole.bytes[ETHERNET..]), Some((0, 0)));
+}
+
+#[test]
+fn pieces_are_translated_in_any_order_and_leave_as_they_came() {
+    for reversed in [false, true] {
+        let router = &mut router(Some(Nat::port_restricted()), Firewall::open().outbound_only(Answer::Silence));
+        let mut there = fragment::cut(to(0, long(("192.168.1.2", 5000), ("203.0.113.20", 53), 2000)), 700, None);
+        let mut back = fragment::cut(to(1, long(("203.0.113.20", 53), ("203.0.113.7", 50_000), 2000)), 700, None);
+        if reversed {
+            there.reverse();
+            back.reverse();
+        }
+        for (from, frames, expected) in
+            [(0, there, "203.0.113.7:50000 > 203.0.113.20:53"), (1, back, "203.0.113.20:53 > 192.168.1.2:5000")]
+        {
+            let (lengths, whole) = put_together(router, from, frames);
+            assert_eq!(lengths, [700, 700, 668], "as it came");
+            let whole = whole.unwrap();
+            let packet = Packet::in_frame(&whole.bytes).unwrap();
+            let (source, destination) = packet.ports(&whole.bytes[ETHERNET..]).unwrap();
+            let told = format!("{}:{source} > {}:{destination}", packet.source, packet.destination);
+            assert_eq!(told, expected);
+        }
+    }
+}
+
+#[test]
+fn a_nat_translates_ipv6_if_it_is_told_to() {
+    let out = || udp(("fd01::2", 5000), ("fd02::20", 53), b"x");
+    let back = || udp(("fd02::20", 53), ("fd02::7", 50_000), b"x");
+    let plain = &mut router(Some(Nat::port_restricted()), Firewall::open());
+    assert_eq!(pass(plain, 0, to(0, out())), said(1, "[fd01::2]:5000 > [fd02::20]:53"));
+    let router = &mut router(Some(Nat::port_restricted().ipv6()), Firewall::open());
+    assert_eq!(pass(router, 1, to(1, back())), None, "nobody has sent anything");
+    assert_eq!(pass(router, 0, to(0, out())), said(1, "[fd02::7]:50000 > [fd02::20]:53"));
+    assert_eq!(pass(router, 1, to(1, back())), said(0, "[fd02::20]:53 > [fd01::2]:5000"));
+    // Errors about it, both ways; a ping; and IPv4 beside it, with ports of its own.
+    let sent = udp(("fd02::7", 50_000), ("fd02::20", 53), b"x");
+    let error = answer::answer(&Frame::complete(sent), Reason::Refused, None).unwrap();
+    assert_eq!(pass(router, 1, to(1, error.bytes)), said(0, "[fd02::20]:0 > [fd01::2]:0 icmp 1/4"));
+    let got = udp(("fd02::20", 53), ("fd01::2", 5000), b"x");
+    let error = answer::answer(&Frame::complete(got), Reason::Refused, None).unwrap();
+    assert_eq!(pass(router, 0, to(0, error.bytes)), said(1, "[fd02::7]:0 > [fd02::20]:0 icmp 1/4"));
+    assert_eq!(
+        pass(router, 0, to(0, ping("fd01::2", "fd02::20", 7, b"x"))),
+        said(1, "[fd02::7]:0 > [fd02::20]:0 icmp 128/0")
+    );
+    assert_eq!(
+        pass(router, 0, to(0, udp(("192.168.1.2", 5000), ("203.0.113.20", 53), b"x"))),
+        said(1, "203.0.113.7:50002 > 203.0.113.20:53")
+    );
+}
+
+#[test]
+fn errors_about_what_was_turned_round_find_their_way() {
+    let router = &mut router(Some(Nat::endpoint_independent()), Firewall::open());
+    // A second host has a mapping, and the first sends to its outside name.
+    router.meet(0, "192.168.1.3".parse().unwrap(), HOST);
+    let second = udp(("192.168.1.3", 6000), ("203.0.113.20", 53), b"x");
+    assert_eq!(pass(router, 0, to(0, second)), said(1, "203.0.113.7:50000 > 203.0.113.20:53"));
+    let first = udp(("192.168.1.2", 5000), ("203.0.113.7", 50_000), b"x");
+    assert_eq!(pass(router, 0, to(0, first)), said(0, "203.0.113.7:50001 > 192.168.1.3:6000"));
+    // The second refuses it: the first hears of that from the name that it knows, about what it has sent.
+    let got = udp(("203.0.113.7", 50_001), ("192.168.1.3", 6000), b"x");
+    let error = answer::answer(&Frame::complete(got), Reason::Refused, None).unwrap();
+    let mut out = Vec::new();
+    router.handle(0, to(0, error.bytes), 1, &mut out);
+    let (interface, frame) = out.pop().unwrap();
+    let packet = Packet::in_frame(&frame.bytes).unwrap();
+    let inner = &frame.bytes[ETHERNET + packet.payload + 8..];
+    let about = Packet::parse(inner).unwrap();
+    let ends = |packet: &Packet| format!("{} > {}", packet.source, packet.destination);
+    assert_eq!((interface, ends(&packet)), (0, "203.0.113.7 > 192.168.1.2".to_owned()));
+    assert_eq!((ends(&about), about.ports(inner)), ("192.168.1.2 > 203.0.113.7".to_owned(), Some((5000, 50_000))));
+    assert!(checksum::right(&frame));
+}
+
 #[test]
 fn a_firewall_asks_who_began() {
     let router =
@@ -184,7 +302,7 @@ proptest! {
             }
             let mut out = Vec::new();
             router.handle(*interface, Frame::complete(bytes.clone()), 0, &mut out);
-            prop_assert!(out.len() <= 1);
+            prop_assert!(out.len() <= 1, "one packet in became several");
         }
     }
 }

@@ -199,6 +199,50 @@ pub(super) fn a_carrier_translates_behind_a_home_nat(backend: Backend) -> Outcom
     transfer(inside, outside, 1 << 18)
 }
 
+pub(super) fn long_datagrams_cross_narrow_links_and_a_nat_in_pieces(backend: Backend) -> Outcome {
+    let mut topology = Topology::new();
+    let (inside, outside) = (topology.host("inside"), topology.host("outside"));
+    let home = topology.router("home", Router::new().nat(Nat::port_restricted().ipv6()));
+    let far = topology.router("far", Router::new());
+    topology.link(inside.at("192.168.1.2/24").and("fd01::2/64"), home.at("192.168.1.1/24").and("fd01::1/64"), clean());
+    let narrow = |mtu| Cable::both(clean()).mtu(mtu);
+    let plug = home.at("198.51.100.7/24").and("fd02::7/64").outside();
+    topology.link(plug, far.at("198.51.100.1/24").and("fd02::1/64"), narrow(1400));
+    let plug = outside.at("203.0.113.20/24").and("fd03::20/64");
+    topology.link(far.at("203.0.113.1/24").and("fd03::1/64"), plug, narrow(1300));
+    let network = Network::start(&topology, &Settings::default().backend(backend))?;
+    let (inside, outside) = (network.host(inside), network.host(outside));
+    let content: Vec<u8> = (0..=250).cycle().take(5000).collect();
+    for (near, external, there) in [("192.168.1.2", "198.51.100.7", "203.0.113.20"), ("fd01::2", "fd02::7", "fd03::20")]
+    {
+        let (asker, answerer) = (udp(inside, near.parse()?, 5000)?, udp(outside, there.parse()?, 80)?);
+        answerer.set_read_timeout(Some(ms(100)))?;
+        // The longer one is sent in pieces at once. The shorter one must not be cut until a router has told its sender
+        // how long a packet may be; and so it is with both over IPv6.
+        for length in [5000, 1450] {
+            let (start, mut room) = (std::time::Instant::now(), [0; 6000]);
+            let from = loop {
+                assert!(start.elapsed() < PATIENCE, "{length} bytes to {there} do not arrive");
+                asker.send_to(&content[..length], answerer.local_addr()?)?;
+                match answerer.recv_from(&mut room) {
+                    Ok((got, from)) if got == length => break from,
+                    _ => {}
+                }
+            };
+            assert_eq!((from.ip(), &room[..length]), (external.parse()?, &content[..length]));
+            answerer.send_to(&room[..length], from)?;
+            let (got, from) = asker.recv_from(&mut room)?;
+            assert_eq!((from, &room[..got]), (answerer.local_addr()?, &content[..length]));
+        }
+        let listener = listen(outside, there.parse()?, 443)?;
+        connect(inside, listener.local_addr()?, PATIENCE)??;
+        assert_eq!(listener.accept()?.1.ip(), external.parse::<IpAddr>()?);
+    }
+    // Who tells that no hop is left is beyond the NAT.
+    inside.namespace().sysctl("net/ipv4/ip_default_ttl", "2")?;
+    is(connect(inside, (outside.ip(), 9).into(), PATIENCE)?, ErrorKind::HostUnreachable)
+}
+
 pub(super) fn a_firewall_lets_out_and_keeps_out(backend: Backend) -> Outcome {
     let home = Home::new(backend, Router::new().firewall(Firewall::open().outbound_only(Answer::Silence)))?;
     let set = |firewall| home.network.set_firewall(home.router, firewall);
