@@ -70,8 +70,15 @@ pub fn doctor() -> Diagnosis {
         Err(_) => Vec::new(),
     };
     let works = |wanted| backends.iter().any(|(backend, outcome)| *backend == wanted && Result::is_ok(outcome));
-    let advice = seen.advise(entered.is_ok(), works(Backend::Tap), works(Backend::Packet));
+    let unknown = backends.iter().filter_map(|(_, outcome)| outcome.as_ref().err()).any(is_unknown_call);
+    let advice = Seen { unknown, ..seen }.advise(entered.is_ok(), works(Backend::Tap), works(Backend::Packet));
     Diagnosis { entered, backends, advice }
+}
+
+/// Whether the kernel does not know a system call.
+fn is_unknown_call(error: &Error) -> bool {
+    let Error::Kernel { source, .. } = error else { return false };
+    source.raw_os_error() == Some(libc::ENOSYS)
 }
 
 /// Sends a datagram from one host to another.
@@ -108,6 +115,8 @@ struct Seen {
     seccomp: bool,
     container: bool,
     device: Device,
+    /// The kernel did not know a system call that was tried.
+    unknown: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +144,7 @@ impl Seen {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Device::Closed,
                 Err(_) => Device::Missing,
             },
+            unknown: false,
         }
     }
 
@@ -160,6 +170,18 @@ impl Seen {
                 advice.push("run it as root, or ask the administrator for user namespaces".to_owned());
             }
             return advice;
+        }
+        if !tap && !packet {
+            if self.unknown {
+                say(
+                    "the kernel lacks a system call (epoll_pwait2): Linux 5.11 or later, and a container's seccomp profile \
+                     that knows it",
+                );
+            } else if self.seccomp {
+                say(
+                    "a container's seccomp profile may forbid setns or epoll_pwait2: --security-opt seccomp=unconfined",
+                );
+            }
         }
         if !tap {
             match self.device {
@@ -196,6 +218,8 @@ mod tests {
             (Seen { most: is("0"), ..none.clone() }, (false, false, false), "user.max_user_namespaces=10000"),
             (Seen { seccomp: true, ..none.clone() }, (false, false, false), "seccomp=unconfined"),
             (none.clone(), (false, false, false), "as root"),
+            (Seen { seccomp: true, ..none.clone() }, (true, false, false), "setns or epoll_pwait2"),
+            (Seen { unknown: true, ..none.clone() }, (true, false, false), "Linux 5.11"),
             (Seen { device: Device::Missing, ..none.clone() }, (true, false, true), "modprobe tun"),
             (Seen { device: Device::Missing, container: true, ..none.clone() }, (true, false, true), "--device"),
             (Seen { device: Device::Closed, ..none.clone() }, (true, false, true), "chmod 666"),

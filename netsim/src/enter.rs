@@ -20,7 +20,7 @@ pub enum Entered {
 pub enum Unavailable {
     /// User namespaces are forbidden here, or the process has several threads already.
     #[error(
-        "neither root nor allowed to make a user namespace (see user.max_user_namespaces and the policies of your distribution)"
+        "allowed to make neither a network namespace nor a user namespace (see user.max_user_namespaces and the policies of your distribution)"
     )]
     UserNamespace(#[source] io::Error),
     /// The user namespace was made, but its user table cannot be filled.
