@@ -7,7 +7,13 @@ use super::{Line, Record};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/script.js");
+const SCRIPT: &str = concat!(
+    include_str!("page/head.js"),
+    include_str!("page/lanes.js"),
+    include_str!("page/curves.js"),
+    include_str!("page/axis.js"),
+    include_str!("page/log.js"),
+);
 
 /// Lines of all nodes together that go into the page, and their bytes: a browser has to show it. Each node has its share.
 const MOST_LINES: usize = 30_000;
