@@ -48,60 +48,6 @@ pub(super) fn tcp_survives_everything_that_a_link_can_do(backend: Backend) -> Ou
     Ok(())
 }
 
-/// The numbers that arrive of 500 datagrams, one each 200 µs, on a link that loses, doubles and corrupts.
-fn arrive(backend: Backend, seed: u64) -> Result<Vec<u32>, Failed> {
-    let pair = Pair::seeded(backend, clean().delay(ms(3)).loss(0.1).duplicate(0.05).corrupt(0.02), seed)?;
-    let receiver = udp(pair.right(), pair.right().ip(), 4000)?;
-    // From a port of the kernel's choice, which differs between runs.
-    let sender = udp(pair.left(), pair.left().ip(), 0)?;
-    let end = udp(pair.left(), pair.left().ip(), 3000)?;
-    sender.connect(receiver.local_addr()?)?;
-    // A kernel that does not know its neighbour yet keeps packets, and sends later ones before them.
-    receiver.set_read_timeout(Some(ms(20)))?;
-    let start = Instant::now();
-    while receiver.recv(&mut [0; 64]).is_err() && start.elapsed() < PATIENCE {
-        end.send_to(b"start", receiver.local_addr()?)?;
-    }
-    while receiver.recv(&mut [0; 64]).is_ok() {}
-    receiver.set_read_timeout(Some(PATIENCE))?;
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut got, mut room) = (Vec::new(), [0; 64]);
-            loop {
-                let (length, from) = receiver.recv_from(&mut room).map_err(|e| e.to_string())?;
-                match room[..length].try_into() {
-                    Ok(number) if from.port() != 3000 => got.push(u32::from_be_bytes(number)),
-                    _ if room.starts_with(b"end") => return Ok(got),
-                    _ => {}
-                }
-            }
-        });
-        let start = Instant::now();
-        for number in 0..500_u32 {
-            while start.elapsed() < Duration::from_micros(200) * number {
-                std::thread::yield_now();
-            }
-            sender.send(&number.to_be_bytes())?;
-        }
-        // Links keep the order, so what marks the end comes last. It may be lost, too.
-        while !reader.is_finished() && start.elapsed() < PATIENCE {
-            end.send_to(b"end", receiver.local_addr()?)?;
-            std::thread::park_timeout(ms(2));
-        }
-        let got: Result<Vec<u32>, String> = reader.join().map_err(|_| "the reader panicked")?;
-        Ok(got?)
-    })
-}
-
-pub(super) fn the_same_seed_decides_the_same_over_both_backends() -> Outcome {
-    let first = arrive(Backend::Tap, 7)?;
-    assert!((380..=520).contains(&first.len()), "{}", first.len());
-    assert_eq!(first, arrive(Backend::Packet, 7)?);
-    assert_eq!(first, arrive(Backend::Tap, 7)?);
-    assert_ne!(first, arrive(Backend::Tap, 8)?);
-    Ok(())
-}
-
 pub(super) fn super_packets_cross_links_that_do_not_judge_single_packets(backend: Backend) -> Outcome {
     const LENGTH: usize = 4 << 20;
     let pair = Pair::new(backend, clean())?;

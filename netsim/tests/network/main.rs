@@ -1,6 +1,8 @@
 //! What programs and sockets meet in a simulated network, over both backends.
 
 mod captured;
+#[path = "../../examples/cut.rs"]
+mod example;
 mod faulty;
 mod impaired;
 mod programs;
@@ -34,6 +36,15 @@ fn main() -> ExitCode {
     if let Some(how) = programs::told_to_end() {
         return if programs::end(&how).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    if std::env::var_os(programs::EXAMPLE).is_some() {
+        return match example::main() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let diagnosis = netsim::doctor();
     let entered = &diagnosis.entered;
     let mut arguments = Arguments::from_args();
@@ -57,6 +68,7 @@ fn main() -> ExitCode {
             a_host_has_an_interface_in_each_of_its_networks, each_kind_of_nat_behaves_as_it_should,
             hosts_behind_a_nat_meet_by_their_outside_addresses_if_it_hairpins,
             a_mapping_ends_after_its_time_and_by_rebinding, a_carrier_translates_behind_a_home_nat,
+            long_datagrams_cross_narrow_links_and_a_nat_in_pieces,
             a_firewall_lets_out_and_keeps_out;
         faulty:
             a_cut_lasts_as_long_as_its_value, a_rejecting_cut_is_told_at_once, a_flapping_link_comes_and_goes,
@@ -81,16 +93,21 @@ fn main() -> ExitCode {
     if !tshark {
         eprintln!("SKIPPED: captures as tshark reads them: there is no tshark (Debian: apt-get install tshark)");
     }
-    let alone: [(&str, Alone, bool); 3] = [
+    let alone: [(&str, Alone, bool); 4] = [
         ("tshark_reads_what_a_capture_says", captured::tshark_reads_what_a_capture_says, tshark),
         (
             "the_same_seed_decides_the_same_over_both_backends",
-            impaired::the_same_seed_decides_the_same_over_both_backends,
+            captured::the_same_seed_decides_the_same_over_both_backends,
             tap,
         ),
         (
             "nothing_stays_behind_however_the_simulator_ends",
             programs::nothing_stays_behind_however_the_simulator_ends,
+            true,
+        ),
+        (
+            "an_ordinary_user_runs_the_example_without_path",
+            programs::an_ordinary_user_runs_the_example_without_path,
             true,
         ),
     ];

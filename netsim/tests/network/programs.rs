@@ -1,6 +1,6 @@
 //! Programs on hosts: what they see, how they are handled, and that nothing stays behind.
 
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -141,5 +141,39 @@ pub(super) fn nothing_stays_behind_however_the_simulator_ends() -> Outcome {
         until(&format!("{how} {signal:?} leaves nothing behind"), || within(&namespaces).is_empty())?;
         assert_eq!(std::fs::read_to_string("/proc/self/mounts")?, mounts);
     }
+    Ok(())
+}
+
+/// Has this program be the example.
+pub(super) const EXAMPLE: &str = "NETSIM_TEST_EXAMPLE";
+
+/// Where nobody is, whom files belong to that belong to nobody else.
+const NOBODY: u32 = 65_534;
+
+pub(super) fn an_ordinary_user_runs_the_example_without_path() -> Outcome {
+    // Root of the machine can be somebody else; an ordinary user is one already.
+    let table = std::fs::read_to_string("/proc/self/uid_map")?;
+    let root = rustix::process::geteuid().is_root() && !table.trim_end().ends_with(" 1");
+    // What was built may lie where others have no access.
+    let folder = std::env::temp_dir().join(format!("netsim-example-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let copy = folder.join("example");
+    std::fs::copy(std::env::current_exe()?, &copy)?;
+    let open = |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    open(&folder)?;
+    open(&copy)?;
+    let mut command = Command::new(&copy);
+    command.env_clear().env(EXAMPLE, "1").current_dir("/").stdin(Stdio::null());
+    if root {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = netsim::end_with_this_thread(&mut command).output();
+    std::fs::remove_dir_all(&folder)?;
+    let output = output?;
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{told}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("at first: \"hello, 203.0.113.7:"), "{said}");
+    assert!(lines[1] == "cut apart: no answer for half a second" && lines[2].starts_with("healed: \"hello"), "{said}");
     Ok(())
 }
