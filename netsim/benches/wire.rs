@@ -1,13 +1,16 @@
 //! What the wire costs and how exact it is: `cargo bench -p netsim`. Options: `--seconds N` for each flow (2),
-//! `--backend tap` or `packet` for one of them alone, `--part flows`, `datagrams`, `trips`, `delays`, `loss`, `rates` or
-//! `sizes` for one part alone, and `--captured` to capture every link meanwhile.
+//! `--backend tap` or `packet` for one of them alone, `--part flows`, `crowd`, `datagrams`, `trips`, `delays`, `loss`,
+//! `rates`, `sizes` or `scenarios` for one part alone, and `--captured` to capture every link of two hosts meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use netsim::scenario::{Options, Scenario, Surroundings};
 use netsim::{Backend, Conditions, Host, HostId, Network, Settings, Tolerance, Topology};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -15,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> Outcome {
     netsim::enter()?;
+    // A host takes some descriptors, and there are hundreds.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let arguments: Vec<String> = std::env::args().collect();
     let option = |name: &str| arguments.iter().position(|arg| arg == name).and_then(|at| arguments.get(at + 1));
     let seconds = option("--seconds").map_or(Ok(2.0), |text| text.parse())?;
@@ -56,14 +62,16 @@ impl Wanted<'_> {
 type Part = fn(Backend, Wanted<'_>) -> Outcome;
 
 fn measure(backend: Backend, wanted: Wanted<'_>) -> Outcome {
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 9] = [
         ("flows", flows),
+        ("crowd", crowd),
         ("datagrams", small_datagrams),
         ("trips", trips),
         ("delays", delays),
         ("loss", losses),
         ("rates", rates),
-        ("sizes", |backend, _| [5, 20, 100].into_iter().try_for_each(|count| sizes(backend, count))),
+        ("sizes", |backend, _| [5, 20, 100, 500].into_iter().try_for_each(|count| sizes(backend, count))),
+        ("scenarios", scenarios),
     ];
     parts.into_iter().filter(|(name, _)| wanted.part(name)).try_for_each(|(_, part)| part(backend, wanted))
 }
@@ -82,6 +90,27 @@ fn flows(backend: Backend, wanted: Wanted<'_>) -> Outcome {
         say(format_args!("  one TCP flow at {delay} ms ({congestion}): {rate:.2} Gbit/s, {:?}", report.verdict));
         net.finish()?;
     }
+    Ok(())
+}
+
+/// Twenty hosts on a switch, every other one of which sends to its neighbour.
+fn crowd(backend: Backend, wanted: Wanted<'_>) -> Outcome {
+    let (topology, hosts) = star(20);
+    let network = Network::start(&topology, &Settings::default().backend(backend))?;
+    let rates = std::thread::scope(|scope| {
+        let flows: Vec<_> = hosts
+            .chunks_exact(2)
+            .map(|pair| {
+                let [from, to] = [0, 1].map(|end| network.host(pair[end]));
+                scope.spawn(|| flow(from, to, wanted.lasts))
+            })
+            .collect();
+        let rates = flows.into_iter().map(|flow| flow.join().map_err(|_| "a flow panicked")?);
+        rates.collect::<Outcome<Vec<f64>>>()
+    })?;
+    let verdict = network.report(Tolerance::default())?.verdict;
+    let sum: f64 = rates.iter().sum();
+    say(format_args!("  20 hosts, {} TCP flows: {sum:.2} Gbit/s in all, {verdict:?}", rates.len()));
     Ok(())
 }
 
@@ -292,14 +321,21 @@ fn lost(net: &Pair, count: u32) -> Outcome<f64> {
     }
 }
 
-/// How long it takes to make and to end a network of so many hosts around a switch, and the memory that it takes.
-fn sizes(backend: Backend, count: usize) -> Outcome {
+/// So many hosts around a switch.
+fn star(count: usize) -> (Topology, Vec<HostId>) {
     let mut topology = Topology::new();
     let lan = topology.switch("lan");
-    for number in 0..count {
-        let host = topology.host(format!("h{number}"));
-        topology.link(host.at(format!("10.1.0.{}/16", number + 1)), lan, Conditions::clean());
+    let hosts: Vec<HostId> = (0..count).map(|number| topology.host(format!("h{number}"))).collect();
+    for (number, host) in hosts.iter().enumerate() {
+        let (high, low) = (number / 250, number % 250 + 1);
+        topology.link(host.at(format!("10.1.{high}.{low}/16")), lan, Conditions::clean());
     }
+    (topology, hosts)
+}
+
+/// How long it takes to make and to end a network of so many hosts around a switch, and the memory that it takes.
+fn sizes(backend: Backend, count: usize) -> Outcome {
+    let (topology, _) = star(count);
     let before = available()?;
     let start = Instant::now();
     let network = Network::start(&topology, &Settings::default().backend(backend))?;
@@ -322,4 +358,30 @@ fn available() -> Outcome<u64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     let line = text.lines().find(|line| line.starts_with("MemAvailable")).ok_or("no MemAvailable")?;
     Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
+}
+
+/// How many scenarios a minute has room for that wait for nothing but what they do: five hosts, a partition, and who
+/// reaches whom meanwhile and afterwards.
+fn scenarios(backend: Backend, wanted: Wanted<'_>) -> Outcome {
+    let text = "hosts = ['a', 'b', 'c', 'd', 'e']\n[[fault]]\nat = '0s'\nfor = '100ms'\nkind = 'partition'\n\
+                groups = [['a', 'b'], ['c', 'd', 'e']]\n[[check]]\nat = '50ms'\nkind = 'reachable'\nfrom = 'a'\n\
+                to = 'b'\n[[check]]\nat = '100ms'\nwithin = '5s'\nkind = 'reachable'\n";
+    let around = Surroundings { folder: PathBuf::from("/"), programs: std::collections::BTreeMap::new() };
+    let scenario = Scenario::parse(text, "bench.toml", &around).map_err(|problems| format!("{problems:?}"))?;
+    let stop = AtomicBool::new(false);
+    let (start, mut count) = (Instant::now(), 0_u32);
+    while start.elapsed() < wanted.lasts * 2 {
+        let (seed, backend) = (count.into(), Some(backend));
+        let options = Options { seed, schedule: None, backend, repeat: String::new(), captures: None, stop: &stop };
+        if !netsim::scenario::run(&scenario, &options, &mut |_| ())?.passed() {
+            return Err("a scenario failed".into());
+        }
+        count += 1;
+    }
+    let each = start.elapsed() / count;
+    say(format_args!(
+        "  scenarios of 100 ms, one after the other: {:.0} a minute, {each:.0?} each",
+        60.0 / each.as_secs_f64()
+    ));
+    Ok(())
 }

@@ -24,6 +24,7 @@ mod refusals;
 mod reload;
 mod replaced;
 mod restart;
+mod rootless;
 mod simulator;
 mod stalls;
 mod strangers;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         audit::tests(),
         faults::tests(),
         simulator::tests(),
+        rootless::tests(),
     ];
     adit_tests::suite::run(groups.into_iter().flatten().collect())
 }
