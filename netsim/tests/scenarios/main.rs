@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use netsim::Backend;
-use netsim::scenario::{Options, Outcome, Scenario, Surroundings, run};
+use netsim::scenario::{Options, Outcome, Scenario, Surroundings, files_in, run};
 
 mod faults;
 mod programs;
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         });
         trials.extend(all);
     }
+    trials.push(Trial::test("every_example_is_a_scenario", every_example_is_a_scenario));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -85,6 +86,24 @@ fn played() -> Option<u8> {
     loop {
         std::thread::park();
     }
+}
+
+/// Examples call programs that need not be on this machine.
+fn every_example_is_a_scenario() -> Result<()> {
+    let this = std::env::current_exe()?;
+    let programs = ["iperf3", "python3", "etcd", "etcdctl", "sh"].map(|name| (name.to_owned(), this.clone()));
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
+    let around = Surroundings { folder: folder.clone(), programs: BTreeMap::from(programs) };
+    let mut names = Vec::new();
+    for path in files_in(&folder)? {
+        let scenario = Scenario::load(&path, &around).map_err(|problems| {
+            let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            told.join("\n")
+        })?;
+        names.push(scenario.name().to_owned());
+    }
+    names.sort();
+    holds(names == ["etcd", "lossy-link", "split", "web-behind-nat"], names)
 }
 
 fn around() -> Surroundings {
