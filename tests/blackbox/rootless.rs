@@ -1,11 +1,12 @@
 //! The simulator in the hands of an ordinary user, and what is left of one that is killed.
 
 use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use adit_tests::binary::{self, Output};
 use adit_tests::suite::{Test, skipped};
@@ -186,11 +187,11 @@ fn mounts() -> Result<Vec<String>> {
 fn killed() -> Result<()> {
     let directory = scratch::directory()?;
     fs::write(directory.join("short.toml"), SHORT)?;
-    let mut random = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+    let mut random = RandomState::new().build_hasher().finish();
     let (mounts_before, interfaces_before) = (mounts()?, interfaces()?);
     for number in 0..KILLS {
         // One moment in each part of the span; the multiplier is Knuth's of MMIX.
-        random = (random * 6_364_136_223_846_793_005 + 1) % (1 << 64);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let part = SPAN / u32::try_from(KILLS)?;
         let moment = part * u32::try_from(number)? + part.mul_f64((random >> 32) as f64 / 2_f64.powi(32));
         let mark = format!("NETSIM_KILLED={}-{random}", std::process::id());

@@ -255,7 +255,7 @@ fn cut_v4(frame: &Frame, packet: &Packet, longest: usize) -> Vec<Frame> {
         header[2..4].copy_from_slice(&length.to_be_bytes());
         let place = u16::try_from(offset / 8).unwrap_or_default();
         let flags = (word & 0xe000) | if more { 0x2000 } else { 0 };
-        header[6..8].copy_from_slice(&(flags | (word & 0x1fff) + place).to_be_bytes());
+        header[6..8].copy_from_slice(&(flags | ((word & 0x1fff) + place)).to_be_bytes());
         if offset > 0 {
             drop_options(&mut header[20..headers.len()]);
         }

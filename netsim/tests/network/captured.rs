@@ -168,8 +168,11 @@ pub(super) fn a_capture_has_every_packet_in_time_with_the_reason_of_each_drop(ba
     Ok(())
 }
 
-/// What a link has decided about each of 500 datagrams, one each 200 µs, in the words of a capture; and which arrived.
-fn decisions(backend: Backend, seed: u64) -> Result<(Vec<(u32, String)>, BTreeSet<u32>), Failed> {
+/// What a link has decided about datagrams, number by number in the words of a capture; and which arrived.
+type Decisions = (Vec<(u32, String)>, BTreeSet<u32>);
+
+/// Of 500 datagrams, one each 200 µs.
+fn decisions(backend: Backend, seed: u64) -> Result<Decisions, Failed> {
     let folder = Folder::new(&format!("decisions-{seed}"), backend)?;
     let all = clean().delay(ms(3)).loss(0.1).duplicate(0.05).corrupt(0.02).reorder(0.05, ms(2));
     let pair = Pair::seeded(backend, all, seed)?;
