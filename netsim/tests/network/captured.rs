@@ -193,7 +193,7 @@ fn decisions(backend: Backend, seed: u64) -> Result<Decisions, Failed> {
 }
 
 pub(super) fn the_same_seed_decides_the_same_over_both_backends() -> Outcome {
-    let (first, got) = decisions(Backend::Tap, 7)?;
+    let (first, _) = decisions(Backend::Tap, 7)?;
     let how_many = |part: &str| first.iter().filter(|(_, comment)| comment.contains(part)).count();
     for (part, least, most) in
         [("lost by chance", 25, 90), ("sent a second time", 8, 50), ("held back", 8, 50), ("turned over", 2, 30)]
@@ -203,11 +203,14 @@ pub(super) fn the_same_seed_decides_the_same_over_both_backends() -> Outcome {
     }
     assert_eq!(first.len(), 500 + how_many("sent a second time"));
     for (backend, told) in [(Backend::Packet, "packet"), (Backend::Tap, "tap"), (Backend::Packet, "packet")] {
-        let (again, got_again) = decisions(backend, 7)?;
+        let (again, got) = decisions(backend, 7)?;
         for (number, (one, other)) in first.iter().zip(&again).enumerate() {
             assert_eq!(one, other, "packet {number} over {told}");
         }
-        assert_eq!((again.len(), got_again), (first.len(), got.clone()), "over {told}");
+        assert_eq!(again.len(), first.len(), "over {told}");
+        // What was lost on the link does not arrive; a busy machine may lose more behind it, in a socket's queue.
+        let lost = first.iter().filter(|(_, comment)| comment.contains("lost by chance")).map(|(number, _)| number);
+        assert!(got.len() > 100 && lost.into_iter().all(|number| !got.contains(number)), "over {told}: {got:?}");
     }
     assert_ne!(decisions(Backend::Tap, 8)?.0, first);
     Ok(())
