@@ -1,6 +1,7 @@
 //! The agent as a whole: wires the rooms, starts, drains, stops.
 
 mod backend;
+mod drain;
 mod explain;
 mod lock;
 mod measure;
@@ -9,12 +10,10 @@ mod start;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
 
 use crate::admin::scrape::serve_metrics;
 use crate::admin::server::{self, Limits as AdminLimits};
@@ -22,18 +21,16 @@ use crate::admin::socket::{self, AdminSocket};
 use crate::distribution::Distribution;
 use crate::host::{Host, Phase};
 use crate::peers::registry::Peers;
-use crate::reason::Reason;
 use crate::reconcile::documents::MESH_FILE;
 use crate::reconcile::{Ports, Reloader, Start};
 use crate::services::egress::Egress;
 use crate::transport::listen::bind;
 
+use drain::Drain;
+
 pub use backend::View;
 pub use lock::{Lock, take as lock};
 pub use start::{Plan, StartError, plan};
-
-/// How long connections that were cut may take to say so.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs the agent of the directory that `plan` was read from until it is told to stop; `ready` is called once every
 /// listener has been tried.
@@ -67,29 +64,31 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     tasks.spawn(distribution.run());
     let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, ports, signed };
     let (reloader, reload) = Reloader::start(start, host.clone(), peers.clone()).await;
-    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk, documents));
+    let drain = Arc::new(Drain::default());
+    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk, documents, drain.clone()));
     let mut reloading = JoinSet::new();
     reloading.spawn(reloader.run(hangup));
     let stopped = {
         let host = host.clone();
         move || {
             let host = host.clone();
-            async move { host.reached(Phase::Cut).await }
+            async move { host.reached(Phase::Over).await }
         }
     };
     tasks.spawn(crate::memory::give_back(host.clone()));
     tasks.spawn(crate::logging::tell_left_out());
     tasks.spawn(server::serve(admin, view.clone(), AdminLimits::default(), stopped()));
     if let Some(listener) = metrics {
-        tasks.spawn(serve_metrics(listener, host.metrics.clone(), Vec::new(), stopped()));
+        tasks.spawn(serve_metrics(listener, host.metrics.clone(), host.phase.subscribe(), Vec::new(), stopped()));
     }
 
-    host.phase.send_replace(Phase::Ready);
+    host.enter(Phase::Ready);
     ready(&view);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = drain.asked() => break,
             Some(done) = tasks.join_next() => {
                 if let Err(error) = done
                     && error.is_panic()
@@ -104,53 +103,6 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
             }
         }
     }
-    drain(&host, &peers, reloading, &mut terminate, &mut interrupt).await;
+    drain.run(&host, &peers, reloading, &mut terminate, &mut interrupt).await;
     Ok(())
-}
-
-/// Stops accepting, lets connections end within the bound, then cuts the rest.
-async fn drain(
-    host: &Arc<Host>,
-    peers: &Arc<Peers>,
-    mut reloading: JoinSet<(JoinSet<()>, Ports)>,
-    terminate: &mut tokio::signal::unix::Signal,
-    interrupt: &mut tokio::signal::unix::Signal,
-) {
-    let bound = host.limits().drain;
-    let open = host.table.len();
-    tracing::info!(connections = open, seconds = bound.as_secs_f64(), "draining");
-    sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
-    host.phase.send_replace(Phase::Draining);
-    let deadline = Instant::now() + bound;
-    let finished = async {
-        let listeners = async {
-            let Some(Ok((mut services, ports))) = reloading.join_next().await else { return None };
-            while services.join_next().await.is_some() {}
-            Some(ports)
-        };
-        // The ports are there until the last stream has ended: QUIC runs over them.
-        tokio::join!(peers.drain(bound + LAST_WORDS), listeners).1
-    };
-    tokio::pin!(finished);
-    tokio::select! {
-        ports = &mut finished => {
-            tracing::info!("drained");
-            host.phase.send_modify(|phase| *phase = Phase::Cut);
-            return drop(ports);
-        }
-        () = tokio::time::sleep_until(deadline) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    let left = host.table.all();
-    tracing::warn!(
-        connections = left.len(),
-        "connections that did not end in time are cut{}",
-        if Instant::now() < deadline { ", since the agent was told to stop again" } else { "" }
-    );
-    for connection in left {
-        connection.cut(Reason::Draining);
-    }
-    host.phase.send_replace(Phase::Cut);
-    timeout(LAST_WORDS, finished).await.ok();
 }

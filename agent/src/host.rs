@@ -35,6 +35,8 @@ pub enum Phase {
     Draining,
     /// The time for that is over.
     Cut,
+    /// Nothing is left but to say so.
+    Over,
 }
 
 /// Shared by everything that runs.
@@ -104,6 +106,12 @@ impl Host {
     /// This node's name.
     pub fn me(&self) -> NodeName {
         self.snapshot.load().me().clone()
+    }
+
+    /// The agent has come to `phase`.
+    pub fn enter(&self, phase: Phase) {
+        self.metrics.life(phase == Phase::Ready, phase >= Phase::Draining);
+        self.phase.send_replace(phase);
     }
 
     /// Resolves when the agent has come to `phase` or beyond.

@@ -38,6 +38,28 @@ impl State {
     }
 }
 
+/// The node that a connection leads to: none before it is chosen, and another one after a stream that was not answered has moved.
+#[derive(Debug, Default)]
+pub struct Chosen(Mutex<Option<NodeName>>);
+
+impl Chosen {
+    /// The node.
+    pub fn get(&self) -> Option<NodeName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is this one from now on.
+    pub fn set(&self, node: NodeName) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
+    }
+}
+
+impl From<Option<NodeName>> for Chosen {
+    fn from(node: Option<NodeName>) -> Self {
+        Self(Mutex::new(node))
+    }
+}
+
 /// One application connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -50,7 +72,7 @@ pub struct Connection {
     /// The node whose application connected.
     pub from: NodeName,
     /// The node that offers the service, once it is chosen.
-    pub to: OnceLock<NodeName>,
+    pub to: Chosen,
     /// The application's own address, as its agent sees it.
     pub client: String,
     /// How it runs: `lane`, `quic`, `relay`.
@@ -173,7 +195,7 @@ impl Table {
             trace: opening.trace,
             service: opening.service,
             from: opening.from,
-            to: opening.to.map(OnceLock::from).unwrap_or_default(),
+            to: Chosen::from(opening.to),
             client: opening.client,
             path: OnceLock::new(),
             opened: opening.at,

@@ -9,6 +9,7 @@ mod closing;
 mod crowds;
 mod data;
 mod directories;
+mod drain;
 mod editing;
 mod evidence;
 mod faults;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         strangers::tests(),
         quic::tests(),
         restart::tests(),
+        drain::tests(),
         closing::tests(),
         limits::tests(),
         crowds::tests(),

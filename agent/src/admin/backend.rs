@@ -6,8 +6,8 @@ use mesh_config::{NodeName, ServiceName};
 use tokio::sync::mpsc;
 
 use super::view::{
-    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Publication, Reload, ReloadRequest,
-    Status,
+    Bench, BenchOptions, Connection, DrainRequest, Draining, ErrorBody, ErrorDocument, Explain, Probe, Publication,
+    Reload, ReloadRequest, Status,
 };
 
 /// The live agent as the admin API asks it.
@@ -40,6 +40,14 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Reads the directory again and applies what changed; with `dry_run` only says what would be done.
     fn reload(&self, request: ReloadRequest) -> impl Future<Output = Result<Reload, Failure>> + Send;
+
+    /// Has the agent accept nothing new, let its connections end and then end itself. Sends how many are left whenever that has
+    /// changed, and last what came of it. A caller that goes away stops nothing.
+    fn drain(
+        &self,
+        request: DrainRequest,
+        out: mpsc::Sender<Draining>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Takes in a mesh document that was signed on this host, brings it into force and hands it on.
     fn publish(&self, document: Vec<u8>) -> impl Future<Output = Result<Publication, Failure>> + Send;

@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use super::routes::{BenchRequest, PingRequest};
 use super::socket::ShortPath;
 use super::view::{
-    Bench, BenchOptions, Connection, ErrorBody, ErrorDocument, Explain, Probe, Publication, Reload, ReloadRequest,
-    Status,
+    Bench, BenchOptions, Connection, DrainRequest, Draining, ErrorBody, ErrorDocument, Explain, Probe, Publication,
+    Reload, ReloadRequest, Status,
 };
 
 /// The longest line of a stream, in bytes.
@@ -149,6 +149,14 @@ impl Client {
         let call = self.call(Method::POST, "/v1/reload", Some(body(request)?));
         let reply = tokio::time::timeout(ANSWER_TIME, call).await;
         parse(reply.unwrap_or_else(|_| Err(ClientError::Silent(self.socket.clone())))?).await
+    }
+
+    /// Has the agent drain and end. What it is told of ends with the state `drained`.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn drain(&self, request: &DrainRequest) -> Result<Stream<Draining>, ClientError> {
+        Ok(Stream::new(self.call(Method::POST, "/v1/drain", Some(body(request)?)).await?))
     }
 
     /// Hands over a mesh document that was signed just now.

@@ -157,6 +157,28 @@ impl Backend for FakeAgent {
         }
     }
 
+    async fn drain(&self, request: DrainRequest, out: mpsc::Sender<Draining>) -> Result<(), Failure> {
+        let left = request.timeout.unwrap_or(30.0);
+        let state = |connections, seconds| Draining {
+            state: DrainState::Draining,
+            connections,
+            seconds,
+            left: left - seconds,
+            cut: Vec::new(),
+        };
+        let (state_of_last, cut) = match request.timeout {
+            Some(0.0) => (DrainState::Drained, vec![connection(7)]),
+            // It goes away before the end.
+            Some(1.0) => (DrainState::Draining, Vec::new()),
+            _ => (DrainState::Drained, Vec::new()),
+        };
+        let last = Draining { state: state_of_last, left: 0.0, cut, ..state(0, 2.25) };
+        for state in [state(2, 0.0), state(1, 1.5), last] {
+            out.send(state).await.ok();
+        }
+        Ok(())
+    }
+
     async fn publish(&self, document: Vec<u8>) -> Result<Publication, Failure> {
         if document.is_empty() {
             return Err(Failure::new(FailureKind::Refused, "forged", "its signature is not its signer's"));

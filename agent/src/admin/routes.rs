@@ -8,6 +8,7 @@
 //! | `POST /v1/ping` of [`PingRequest`] | [`Probe`](super::view::Probe)s, one a line |
 //! | `POST /v1/bench` of [`BenchRequest`] | [`Bench`](super::view::Bench) |
 //! | `POST /v1/reload` of [`ReloadRequest`] | [`Reload`](super::view::Reload) |
+//! | `POST /v1/drain` of [`DrainRequest`] | [`Draining`](super::view::Draining)s, one a line |
 //! | `POST /v1/publish` of a signed mesh document, as it is | [`Publication`](super::view::Publication) |
 //! | `GET /metrics` | OpenMetrics text |
 
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, Failure, FailureKind};
 use super::lines::{Lines, line};
-use super::view::{BenchOptions, ReloadRequest};
+use super::view::{BenchOptions, DrainRequest, ReloadRequest};
 use crate::metrics;
 
 /// The largest request body, in bytes.
@@ -42,6 +43,9 @@ pub const MAX_BENCH_STREAMS: u32 = 64;
 
 /// Seconds that one measurement may take.
 pub const MAX_BENCH_SECONDS: f64 = 60.0;
+
+/// Seconds that one drain may leave connections: a day.
+pub const MAX_DRAIN_SECONDS: f64 = 86_400.0;
 
 /// What `POST /v1/ping` takes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,7 +100,7 @@ where
     let path = request.uri().path().to_owned();
     let wanted = match path.as_str() {
         "/v1/status" | "/v1/connections" | "/v1/explain" | "/metrics" => Method::GET,
-        "/v1/ping" | "/v1/bench" | "/v1/reload" | "/v1/publish" => Method::POST,
+        "/v1/ping" | "/v1/bench" | "/v1/reload" | "/v1/drain" | "/v1/publish" => Method::POST,
         _ => {
             let text = format!("the admin API has no `{path}`");
             return Err(Failure::new(FailureKind::Unknown, "unknown_endpoint", text)
@@ -157,6 +161,15 @@ where
                 return Err(usage("`file` is a whole path, and is looked at by a dry run alone".to_owned()));
             }
             within(times.answer, backend.reload(request)).await.map(|reload| json(&reload))
+        }
+        "/v1/drain" => {
+            let request: DrainRequest = read(request, times.body).await?;
+            if request.timeout.is_some_and(|seconds| !(0.0..=MAX_DRAIN_SECONDS).contains(&seconds)) {
+                return Err(usage(format!("a drain takes 0 to {MAX_DRAIN_SECONDS} seconds")));
+            }
+            long();
+            let states = Lines::new(|out| async move { backend.drain(request, out).await });
+            states.started().await.map(streamed)
         }
         "/v1/publish" => {
             let document = bytes(request, times.body, MAX_DOCUMENT).await?;

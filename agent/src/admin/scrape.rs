@@ -1,4 +1,5 @@
-//! Metrics for Prometheus over TCP: `GET /metrics` and nothing else.
+//! Metrics for Prometheus over TCP, and whether the agent lives and is ready: `GET /metrics`, `/livez` and `/readyz`, and
+//! nothing else.
 //!
 //! A web page must not read them through somebody's browser: a request with an `Origin` comes from a page and is refused,
 //! and so is one whose `Host` is a name that nobody configured, which is how DNS rebinding looks.
@@ -18,10 +19,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode, body::Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::routes::{Answer, with_type};
+use crate::host::Phase;
 use crate::log_limited;
 use crate::logging::Who;
 use crate::metrics::{CONTENT_TYPE, Metrics};
@@ -35,11 +37,12 @@ const TIME: Duration = Duration::from_secs(10);
 /// How long accepting rests when the system has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Serves `GET /metrics` until `stop` is ready. `hosts` are names, without a port, by which scrapers may call this host;
+/// Serves `GET /metrics`, and the probes, until `stop` is ready. `phase` is the agent's. `hosts` are names, without a port, by which scrapers may call this host;
 /// IP addresses and `localhost` always may.
 pub async fn serve_metrics(
     listener: TcpListener,
     metrics: Metrics,
+    phase: watch::Receiver<Phase>,
     hosts: Vec<String>,
     stop: impl Future<Output = ()>,
 ) {
@@ -58,9 +61,9 @@ pub async fn serve_metrics(
         };
         match accepted {
             (Ok(place), Ok((stream, _))) => {
-                let (metrics, hosts) = (metrics.clone(), Arc::clone(&hosts));
+                let (metrics, phase, hosts) = (metrics.clone(), phase.clone(), Arc::clone(&hosts));
                 clients.spawn(async move {
-                    converse(stream, metrics, hosts).await;
+                    converse(stream, metrics, phase, hosts).await;
                     drop(place);
                 });
             }
@@ -73,11 +76,13 @@ pub async fn serve_metrics(
     }
 }
 
-async fn converse(stream: TcpStream, metrics: Metrics, hosts: Arc<[String]>) {
+async fn converse(stream: TcpStream, metrics: Metrics, phase: watch::Receiver<Phase>, hosts: Arc<[String]>) {
     let respond = |request: Request<Incoming>| {
-        let answer = match refused(&request, &hosts) {
-            Some((status, why)) => plain(status, why),
-            None => with_type(CONTENT_TYPE, Full::new(Bytes::from(metrics.text()))),
+        let answer = match (refused(&request, &hosts), request.uri().path()) {
+            (Some((status, why)), _) => plain(status, why),
+            (None, "/livez") => plain(StatusCode::OK, "alive\n"),
+            (None, "/readyz") => readiness(*phase.borrow()),
+            (None, _) => with_type(CONTENT_TYPE, Full::new(Bytes::from(metrics.text()))),
         };
         std::future::ready(Ok::<Answer, Infallible>(answer))
     };
@@ -96,8 +101,8 @@ fn refused<B>(request: &Request<B>, hosts: &[String]) -> Option<(StatusCode, &'s
         let why = "the Host is neither an address nor a configured name: add it to the metrics' `hosts`\n";
         return Some((StatusCode::MISDIRECTED_REQUEST, why));
     }
-    if request.uri().path() != "/metrics" {
-        return Some((StatusCode::NOT_FOUND, "only /metrics is here\n"));
+    if !["/metrics", "/livez", "/readyz"].contains(&request.uri().path()) {
+        return Some((StatusCode::NOT_FOUND, "only /metrics, /livez and /readyz are here\n"));
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Some((StatusCode::METHOD_NOT_ALLOWED, "GET it\n"));
@@ -116,6 +121,15 @@ fn host_matches(headers: &HeaderMap, hosts: &[String]) -> bool {
     name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || hosts.iter().any(|h| h.eq_ignore_ascii_case(name))
+}
+
+/// Whether new connections are taken: 200, or 503 and why not.
+fn readiness(phase: Phase) -> Answer {
+    match phase {
+        Phase::Starting => plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+        Phase::Ready => plain(StatusCode::OK, "ready\n"),
+        Phase::Draining | Phase::Cut | Phase::Over => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
 }
 
 fn plain(status: StatusCode, why: &'static str) -> Answer {

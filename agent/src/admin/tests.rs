@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::backend::{Backend, FailureKind};
@@ -14,6 +14,7 @@ use super::fixture::{FakeAgent, Rig, TempDir, connection, status};
 use super::scrape::serve_metrics;
 use super::server::Limits;
 use super::view::*;
+use crate::host::Phase;
 use crate::metrics::Metrics;
 
 mod socket;
@@ -250,7 +251,8 @@ async fn metrics_over_tcp_are_for_scrapers_alone() {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve_metrics(listener, Metrics::new(), vec!["alpha.example.net".into()], async move {
+    let (phase, shown) = watch::channel(Phase::Starting);
+    tasks.spawn(serve_metrics(listener, Metrics::new(), shown, vec!["alpha.example.net".into()], async move {
         let _ = stopped.await;
     }));
     for (request, status) in [
@@ -269,6 +271,20 @@ async fn metrics_over_tcp_are_for_scrapers_alone() {
         let answer = read_all(&mut stream).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
         assert_eq!(answer.contains("adit_build_info"), status == 200, "{request}");
+    }
+    for (now, ready, word) in [
+        (Phase::Starting, 503, "starting"),
+        (Phase::Ready, 200, "ready"),
+        (Phase::Draining, 503, "draining"),
+        (Phase::Cut, 503, "draining"),
+    ] {
+        phase.send_replace(now);
+        for (path, status, word) in [("readyz", ready, word), ("livez", 200, "alive")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await.unwrap();
+            let answer = read_all(&mut stream).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(word), "{now:?}: {answer}");
+        }
     }
     drop(stop);
     tasks.join_next().await.unwrap().unwrap();

@@ -4,6 +4,7 @@
 //! left out. Times are RFC 3339 UTC, durations seconds, sizes bytes. On reading, unknown fields are ignored, so that a
 //! client understands a newer agent.
 
+mod drain;
 mod published;
 mod reload;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::timestamp::Timestamp;
 use crate::refusals::Layer;
 pub use crate::vocabulary::{Direction, Path, PeerState, Role};
+pub use drain::{DrainRequest, DrainState, Draining};
 pub use published::{Fork, Publication, Published};
 pub use reload::{
     AgentChange, CertificateChange, CutConnection, FailedListener, LinkChanges, Listener, ListenerChanges, MeshChange,

@@ -10,20 +10,22 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::drain::{Drain, Times};
 use super::on_disk::{OnDisk, Reader};
 use super::{explain, measure};
 use crate::admin::backend::{Backend, Failure, FailureKind};
 use crate::admin::timestamp::Timestamp;
 use crate::admin::view::{
-    AgentState, Bench, BenchOptions, Certificate, Config, Connection as ConnectionView, ConnectionState, Epochs,
-    Explain, Fork as ForkView, Lanes, Peer as PeerView, Probe, Publication, Published as PublishedView,
-    Refusal as RefusalView, Reload, ReloadRequest, Service as ServiceView, Status,
+    AgentState, Bench, BenchOptions, Certificate, Config, Connection as ConnectionView, ConnectionState, DrainRequest,
+    DrainState, Draining, Epochs, Explain, Fork as ForkView, Lanes, Peer as PeerView, Probe, Publication,
+    Published as PublishedView, Refusal as RefusalView, Reload, ReloadRequest, Service as ServiceView, Status,
 };
 use crate::distribution::{Fork, Handle as Documents, Shown};
 use crate::host::{Host, Phase};
 use crate::identity::published::Published;
 use crate::peers::peer::Peer;
 use crate::peers::registry::Peers;
+use crate::reason::Reason;
 use crate::reconcile::documents::signed_file;
 use crate::reconcile::{Handle, State as Reconciled};
 use crate::refusals::Entry;
@@ -33,6 +35,8 @@ use crate::vocabulary::Path;
 
 /// How long one probe of `adit ping` waits.
 const PING: Duration = Duration::from_secs(5);
+/// How often whoever drains the agent is told how many connections are left, if that has changed.
+const DRAIN_LOOK: Duration = Duration::from_millis(200);
 /// The pause between two.
 const PING_PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,6 +47,7 @@ pub struct View {
     reload: Handle,
     on_disk: Reader,
     documents: Documents,
+    drain: Arc<Drain>,
     started: Instant,
 }
 
@@ -53,8 +58,9 @@ impl View {
         reload: Handle,
         on_disk: Reader,
         documents: Documents,
+        drain: Arc<Drain>,
     ) -> Self {
-        Self { host, peers, reload, on_disk, documents, started: Instant::now() }
+        Self { host, peers, reload, on_disk, documents, drain, started: Instant::now() }
     }
 
     /// The services of this node as they stand.
@@ -127,7 +133,7 @@ impl Backend for View {
             state: match *self.host.phase.borrow() {
                 Phase::Starting => AgentState::Starting,
                 Phase::Ready => AgentState::Ready,
-                Phase::Draining | Phase::Cut => AgentState::Draining,
+                Phase::Draining | Phase::Cut | Phase::Over => AgentState::Draining,
             },
             mesh_version: snapshot.mesh.version().number(),
             mesh_digest: snapshot.mesh.digest().to_string(),
@@ -207,6 +213,45 @@ impl Backend for View {
 
     async fn reload(&self, request: ReloadRequest) -> Result<Reload, Failure> {
         self.reload.reload(request).await
+    }
+
+    async fn drain(&self, request: DrainRequest, out: mpsc::Sender<Draining>) -> Result<(), Failure> {
+        // First, so that its end is not missed.
+        let mut outcome = self.drain.outcome();
+        let limit = request.timeout.map(Duration::from_secs_f64);
+        let asked = self.drain.ask(limit, self.host.limits().drain, Instant::now());
+        let mut look = tokio::time::interval(DRAIN_LOOK);
+        let mut told = None;
+        loop {
+            let Times { since, until } = self.drain.times().unwrap_or(asked);
+            let over = outcome.borrow_and_update().clone();
+            let connections = self.host.table.len() as u64;
+            if let Some(over) = over {
+                let cut = over.cut.iter().map(|c| ConnectionView {
+                    state: ConnectionState::Reset,
+                    reason: Some(Reason::Draining.name().to_owned()),
+                    ..connection_view(c)
+                });
+                let seconds = since.elapsed().as_secs_f64();
+                let last = Draining { state: DrainState::Drained, connections, seconds, left: 0.0, cut: cut.collect() };
+                // Whoever asked may have gone.
+                out.send(last).await.ok();
+                return Ok(());
+            }
+            if told.replace((connections, until)) != Some((connections, until)) {
+                let (seconds, left) = (since.elapsed().as_secs_f64(), until.saturating_duration_since(Instant::now()));
+                let left = left.as_secs_f64();
+                let now = Draining { state: DrainState::Draining, connections, seconds, left, cut: Vec::new() };
+                if out.send(now).await.is_err() {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                _ = look.tick() => {}
+                // The sender lives as long as the agent.
+                Ok(()) = outcome.changed() => {}
+            }
+        }
     }
 
     async fn publish(&self, document: Vec<u8>) -> Result<Publication, Failure> {
@@ -310,7 +355,7 @@ fn connection_view(c: &Connection) -> ConnectionView {
         trace: TraceId(c.trace).to_string(),
         service: c.service.to_string(),
         from: c.from.to_string(),
-        to: c.to.get().map(ToString::to_string).unwrap_or_default(),
+        to: c.to.get().map(|to| to.to_string()).unwrap_or_default(),
         client: (!c.client.is_empty()).then(|| c.client.clone()),
         path: match c.path.get() {
             Some(&"lane") => Some(Path::Lane),

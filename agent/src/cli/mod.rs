@@ -7,6 +7,7 @@ pub mod check;
 pub mod connections;
 pub mod context;
 pub mod demo;
+pub mod drain;
 pub mod edit;
 pub mod error;
 pub mod explain;
@@ -136,6 +137,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Have the running agent apply what changed in its files, and say what that was
     Reload(reload::ReloadArgs),
+    /// Have the running agent accept nothing new, let its connections finish, and end
+    Drain(drain::DrainArgs),
     /// Show the application connections that are open now
     Connections(connections::ConnectionsArgs),
     /// Say why a node's applications get through to a service, or why not
@@ -247,6 +250,7 @@ fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Cl
         Command::Check(args) => block_on(check::run(args, &context, out)),
         Command::Status(args) => block_on(status::run(args, &context, out)),
         Command::Reload(args) => block_on(reload::run(args, &context, out)),
+        Command::Drain(args) => block_on(drain::run(args, &context, out, err)),
         Command::Connections(args) => block_on(connections::run(args, &context, out)),
         Command::Explain(args) => block_on(explain::run(args, &context, out)),
         Command::Ping(args) => block_on(ping::run(args, &context, out)),

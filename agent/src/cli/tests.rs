@@ -12,7 +12,7 @@ use time::macros::datetime;
 use super::context::{Context, interrupted, told};
 use super::error::CliError;
 use super::style::Paint;
-use super::{bench, check, connections, explain, ping, reload, status};
+use super::{bench, check, connections, drain, explain, ping, reload, status};
 use crate::admin::fixture::{self, FakeAgent, Rig, TempDir};
 use crate::admin::server::Limits;
 use crate::admin::view::Status;
@@ -27,6 +27,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Ping(ping::PingArgs),
     Reload(reload::ReloadArgs),
+    Drain(drain::DrainArgs),
     Bench(bench::BenchArgs),
     Check(check::CheckArgs),
 }
@@ -50,6 +51,7 @@ async fn run(line: &str, ctx: &Context) -> (String, Result<(), CliError>) {
         Command::Connections(args) => connections::run(args, ctx, &mut out).await,
         Command::Explain(args) => explain::run(args, ctx, &mut out).await,
         Command::Reload(args) => reload::run(args, ctx, &mut out).await,
+        Command::Drain(args) => drain::run(args, ctx, &mut out, &mut Vec::new()).await,
         Command::Ping(args) => ping::run(args, ctx, &mut out).await,
         Command::Bench(args) => bench::run(args, ctx, &mut out).await,
         Command::Check(args) => check::run(args, ctx, &mut out).await,
@@ -118,6 +120,8 @@ async fn the_commands_read_so_and_end_with_the_status_of_the_contract() {
         ("bench", "adit bench beta --streams 8 --reverse", Ok(())),
         ("reload", "adit reload", Ok(())),
         ("reload-dry-run", "adit reload --dry-run mesh.toml", Ok(())),
+        ("drain", "adit drain", Ok(())),
+        ("drain-cut", "adit drain --timeout 0", Ok(())),
     ] {
         let (text, ended) = run(line, &ctx).await;
         assert_eq!(ended, outcome, "{line}");
@@ -139,6 +143,7 @@ async fn with_json_each_line_of_the_answer_is_one_document() {
         ("adit bench beta", 1, 0),
         ("adit reload", 1, 0),
         ("adit reload --dry-run", 1, 0),
+        ("adit drain", 3, 0),
     ] {
         let (text, ended) = run(line, &ctx).await;
         let documents: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -172,6 +177,7 @@ async fn an_agent_that_is_not_running_is_exit_3_with_what_to_do() {
         "adit bench beta",
         "adit reload",
         "adit reload --dry-run",
+        "adit drain",
     ] {
         let (text, ended) = run(line, &ctx).await;
         let error = ended.unwrap_err();
@@ -188,6 +194,7 @@ async fn what_the_agent_refuses_is_said_with_its_code_and_hint() {
         ("adit ping nobody", 1, "unknown_node"),
         ("adit explain beta nothing", 1, "unknown_service"),
         ("adit bench gamma", 1, "no_link"),
+        ("adit drain --timeout 1", 1, "agent_stopped"),
     ] {
         let (_, ended) = run(line, &ctx).await;
         let error = ended.unwrap_err();
@@ -217,6 +224,9 @@ fn arguments_that_make_no_sense_are_turned_away_before_anything_is_asked() {
         "adit bench beta --seconds -1",
         "adit explain beta",
         "adit reload mesh.toml",
+        "adit drain --timeout -1",
+        "adit drain --timeout nan",
+        "adit drain --timeout 86401",
         "adit explain beta ../etc",
         "adit check mesh.toml --min-validity 14d",
         "adit check --min-validity soon",

@@ -49,6 +49,8 @@ pub struct Metrics {
     mesh_refused: Gauge,
     mesh_forks: Gauge,
     mesh_refresh_by: Gauge,
+    ready: Gauge,
+    draining: Gauge,
     connect_duration: Histogram,
     handshake_duration: Histogram,
     ping_rtt: Histogram,
@@ -79,6 +81,8 @@ impl Metrics {
             mesh_refused: Gauge::default(),
             mesh_forks: Gauge::default(),
             mesh_refresh_by: Gauge::default(),
+            ready: Gauge::default(),
+            draining: Gauge::default(),
             connect_duration: Histogram::new(LATENCY),
             handshake_duration: Histogram::new(LATENCY),
             ping_rtt: Histogram::new(ROUND_TRIP),
@@ -91,6 +95,12 @@ impl Metrics {
         let mut all = Registry::with_prefix("adit");
         let r = &mut all;
         r.register("build", "The agent's version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        r.register("ready", "1 while the agent takes new connections: 0 while it starts or drains", self.ready.clone());
+        r.register(
+            "draining",
+            "1 while the agent takes nothing new and waits for its connections to end",
+            self.draining.clone(),
+        );
         r.register("mesh_version", "Version of the mesh document in force", self.mesh_version.clone());
         r.register("mesh_reloads", "Mesh documents that were applied or refused", self.mesh_reloads.clone());
         r.register(
@@ -253,6 +263,12 @@ impl Metrics {
     /// The signed document in force should be followed by another one then, in seconds since 1970.
     pub fn mesh_refresh_by(&self, seconds: u64) {
         self.mesh_refresh_by.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+
+    /// The agent takes new connections, or does not and waits for the end of those that are open.
+    pub fn life(&self, ready: bool, draining: bool) {
+        self.ready.set(i64::from(ready));
+        self.draining.set(i64::from(draining));
     }
 
     /// The mesh document in force has this version.

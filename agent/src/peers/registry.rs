@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use mesh_config::NodeName;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::actor::{Actor, rules};
 use super::peer::{Command, Peer, Stage, Status};
@@ -117,20 +115,16 @@ impl Peers {
         self.inner().peers.values().cloned().collect()
     }
 
-    /// Says goodbye to all peers and waits until their streams have ended, `limit` at most.
-    pub async fn drain(&self, limit: Duration) {
+    /// Says goodbye to all peers and waits until their streams have ended. What has not ended when this is dropped is cut.
+    pub async fn drain(&self) {
         let (peers, mut actors) = {
             let mut inner = self.inner();
             inner.draining = true;
             (inner.peers.values().cloned().collect::<Vec<_>>(), std::mem::take(&mut inner.actors))
         };
-        let all = async {
-            for peer in peers {
-                peer.tell(Command::Drain).await;
-            }
-            while actors.join_next().await.is_some() {}
-        };
-        // What has not ended by then is cut when the actors are dropped.
-        timeout(limit, all).await.ok();
+        for peer in peers {
+            peer.tell(Command::Drain).await;
+        }
+        while actors.join_next().await.is_some() {}
     }
 }

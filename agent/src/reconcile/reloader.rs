@@ -325,7 +325,7 @@ impl Reloader {
             id: c.id,
             service: c.service.clone(),
             from: c.from.clone(),
-            to: c.to.get().cloned(),
+            to: c.to.get(),
         });
         live.collect()
     }

@@ -10,8 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::authz;
-use super::live::{self, Live};
+use super::live::{self, Far, Live};
 use crate::host::{Host, Phase};
 use crate::peers::open;
 use crate::peers::peer::{NoStream, Peer};
@@ -97,7 +96,7 @@ async fn session(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, app: 
     };
     // Whatever goes wrong, the application is told at once: dropping its connection sends a RST.
     if let Err(failed) = carry(&host, &peers, &entry, cut, app, client).await {
-        let to = entry.to.get().cloned();
+        let to = entry.to.get();
         note(&host, to, &service, Some(client), failed.layer, failed.reason.name(), failed.detail);
     }
 }
@@ -164,7 +163,7 @@ async fn carry(
     let mut told = std::pin::pin!(live::told(cut));
     let offering = offering(host, peers, &entry.service)?;
     if let [only] = &offering[..] {
-        entry.to.set(only.name().clone()).ok();
+        entry.to.set(only.name().clone());
     }
     let request = Open {
         purpose: Purpose::Service(entry.service.clone()),
@@ -183,15 +182,15 @@ async fn carry(
             return Err(Failed::unanswered(&End::Cut(reason)).unwrap_or_else(|| Failed::withdrawn(&entry.service)));
         }
     };
-    let peer = &offering[chosen];
-    // Set already if there was no choice.
-    entry.to.set(peer.name().clone()).ok();
-    if !is_permitted(host, entry) {
+    let mut far = Far { offering: &offering, at: chosen, deadline };
+    entry.to.set(far.peer().name().clone());
+    if !live.is_permitted() {
         // Whoever looked for connections to cut did not know yet whom this one leads to.
         return Err(Failed::withdrawn(&entry.service));
     }
     entry.path.set(stream.path().name()).ok();
-    let (end, stream) = live::run_moving(&mut live, &mut app, stream, told.as_mut(), (peer, deadline)).await;
+    let (end, stream) = live::run_moving(&mut live, &mut app, stream, told.as_mut(), &mut far).await;
+    let peer = far.peer();
     live.end(end.reason());
     // The application has all that it will get; what is left is between the agents.
     drop(app);
@@ -210,8 +209,8 @@ async fn carry(
         (End::Lost(broken), _) => {
             tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
         }
-        // A connection that somebody has cut is not wound up: its cut was the last word.
-        (End::Cut(Reason::Draining | Reason::LinkLost), _) => {}
+        // What it ran over is lost: nobody is there to be told.
+        (End::Cut(Reason::LinkLost), _) => {}
         (End::Cut(_), Some(stream)) => drop(timeout(WIND_UP, stream.give_back()).await),
         (_, Some(stream)) => wind_up(peer, stream, told).await,
     }
@@ -243,12 +242,6 @@ fn offering(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Vec<Arc
         return Err(Failed { layer: Layer::NoRoute, reason: Reason::NoPath, detail });
     }
     Ok(known)
-}
-
-/// Whether the mesh in force permits a connection.
-fn is_permitted(host: &Host, entry: &Entry) -> bool {
-    let snapshot = host.snapshot.load();
-    authz::still(&snapshot.mesh, &entry.from, entry.to.get(), &entry.service).is_ok()
 }
 
 fn note(

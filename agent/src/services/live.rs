@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
@@ -9,9 +10,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answered::Answered;
+use super::authz;
 use crate::host::Host;
 use crate::logging::{self, audit};
 use crate::metrics::{OpenConnection, ServiceMeter};
+use crate::peers::open;
 use crate::peers::peer::Peer;
 use crate::peers::stream::Stream;
 use crate::reason::Reason;
@@ -57,10 +60,10 @@ impl<'a> Live<'a> {
             self.host.metrics.connected(self.begun.elapsed());
         }
         let peer = match self.role {
-            Role::Offer => Some(&self.entry.from),
+            Role::Offer => Some(self.entry.from.clone()),
             Role::Reach => self.entry.to.get(),
         };
-        let told = peer.is_some_and(|peer| with_audit(self.entry, |c| audit::connection_open(c, peer)));
+        let told = peer.is_some_and(|peer| with_audit(self.entry, |c| audit::connection_open(c, &peer)));
         self.open = Some(Open { since: Instant::now(), _counted: self.meter.open(), told });
     }
 
@@ -77,6 +80,12 @@ impl<'a> Live<'a> {
         with_audit(self.entry, |c| audit::connection_close(c, moved.0, moved.1, open.since.elapsed(), reason));
     }
 
+    /// Whether the mesh in force permits it.
+    pub fn is_permitted(&self) -> bool {
+        let (snapshot, entry) = (self.host.snapshot.load(), self.entry);
+        authz::still(&snapshot.mesh, &entry.from, entry.to.get().as_ref(), &entry.service).is_ok()
+    }
+
     fn limits(&self) -> splice::Limits<'a> {
         let (idle, half_closed) = (self.host.limits().idle, self.host.limits().half_closed);
         splice::Limits { places: Some(&self.host.places), idle, half_closed }
@@ -91,13 +100,13 @@ pub fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_
         Some(&"relay") => Some(Path::Relay),
         _ => None,
     };
-    let client: &dyn std::fmt::Display = &entry.client;
+    let (client, to): (&dyn std::fmt::Display, _) = (&entry.client, entry.to.get());
     tell(&audit::Connection {
         id: entry.id,
         trace: &TraceId(entry.trace),
         service: &entry.service,
         from: &entry.from,
-        to: entry.to.get(),
+        to: to.as_ref(),
         client: (!entry.client.is_empty()).then_some(client),
         path,
     })
@@ -117,27 +126,44 @@ pub async fn run<C: Carrier>(
     end
 }
 
+/// The nodes that offer the service of a connection, and the one that it leads to.
+pub struct Far<'a> {
+    /// In the order of preference.
+    pub offering: &'a [Arc<Peer>],
+    /// Which of them.
+    pub at: usize,
+    /// Until when one that serves it may be looked for.
+    pub deadline: Instant,
+}
+
+impl<'a> Far<'a> {
+    /// The one that it leads to.
+    pub fn peer(&self) -> &'a Peer {
+        &self.offering[self.at]
+    }
+}
+
 /// Splices until the end of a connection that the far side has yet to let in, over a stream that may move: what its far side
-/// does not serve is said again on another stream to `peer`. Gives back the stream that it ended on, unless it ended between
-/// two.
+/// does not serve, because it stops or lets go of what the stream ran over, is said again on another stream, to whichever node
+/// is ready. Gives back the stream that it ended on, unless it ended between two.
 pub async fn run_moving(
     live: &mut Live<'_>,
     app: &mut Tcp,
     mut stream: Stream,
     mut told: Pin<&mut impl Future<Output = Reason>>,
-    (peer, deadline): (&Peer, Instant),
+    far: &mut Far<'_>,
 ) -> (End, Option<Stream>) {
-    let (limits, meter) = (live.limits(), &live.entry.meter);
+    let (limits, entry) = (live.limits(), live.entry);
     let mut finished = false;
     let (end, stream) = loop {
-        let mut ended = pin!(peer.run_ended(stream.incarnation()));
+        let mut ended = pin!(far.peer().run_ended(stream.incarnation()));
         let cut = cut(told.as_mut(), ended.as_mut());
         let mut watched = Answered::new(&mut stream, |opened| {
             if opened {
                 live.opened();
             }
         });
-        let end = splice::splice(app, &mut watched, limits, meter, finished, cut).await;
+        let end = splice::splice(app, &mut watched, limits, &entry.meter, finished, cut).await;
         let End::Moved(reason) = end else { break (end, Some(stream)) };
         let Some(replay) = stream.take_replay() else { break (end, None) };
         finished = replay.2;
@@ -146,13 +172,21 @@ pub async fn run_moving(
         // Rare, so its memory is not every connection's.
         let reopened = Box::pin(async {
             tokio::select! {
-                reopened = peer.reopen(replay, deadline) => reopened.map_err(|_| End::Moved(reason)),
+                reopened = open::first(far.offering, replay, far.deadline) => reopened.map_err(|_| End::Moved(reason)),
                 error = app.reset() => Err(End::Application(error)),
                 reason = told.as_mut() => Err(End::Cut(reason)),
             }
         });
         match reopened.await {
-            Ok(next) => stream = next,
+            Ok((at, next)) => {
+                far.at = at;
+                entry.to.set(far.peer().name().clone());
+                // Whoever looked for connections to cut knew another one.
+                if !live.is_permitted() {
+                    break (End::Cut(Reason::PermitWithdrawn), None);
+                }
+                stream = next;
+            }
             Err(end) => break (end, None),
         }
     };

@@ -8,6 +8,7 @@ pub mod memory;
 pub mod process;
 pub mod server;
 pub mod stall;
+pub mod steady;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use crowd::Crowd;
 pub use exchange::{Received, blast, exchange};
 pub use process::Process;
 pub use server::Server;
+pub use steady::Steady;
 pub use stream::{Ending, abort, ending, read_some, round_trip};
 
 /// Does a part of a [`Crowd`] if this process was started for that; how it went. Call it first in `main`.
