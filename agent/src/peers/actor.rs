@@ -104,6 +104,8 @@ pub(super) struct Actor {
     mesh: InMesh,
     /// Where lanes are dialled.
     dialled_to: Option<SocketAddr>,
+    /// Whether the names of the peer lead elsewhere than its link, as soon as they do.
+    moving: JoinSet<()>,
     /// How often its address has changed.
     moves: watch::Sender<u64>,
     /// The connection that mesh documents are handed on over, as the others were told.
@@ -149,6 +151,7 @@ impl Actor {
             cut: None,
             mesh,
             dialled_to: None,
+            moving: JoinSet::new(),
             moves: watch::Sender::new(0),
             line: None,
         }
@@ -180,6 +183,8 @@ impl Actor {
                         self.dialled(done);
                     }
                 }
+                // A watch that was ended because another connection is up says nothing.
+                Some(Ok(())) = self.moving.join_next() => self.machine.handle_moved(Instant::now().into_std()),
                 Ok(()) = phase.changed() => {
                     let phase = *phase.borrow_and_update();
                     self.peer.stage.send_modify(|stage| stage.phase = stage.phase.max(phase));

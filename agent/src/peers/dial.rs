@@ -1,10 +1,11 @@
 //! Dialling a peer: control channels, lanes, and QUIC connections for streams.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use mesh_config::NodeName;
+use mesh_config::{Address, NodeName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::path::{DialFailure, FailureClass, Way};
 use crate::host::Host;
@@ -20,6 +21,11 @@ use crate::transport::quic::endpoint::{self, Proven};
 use crate::transport::quic::{self, PeerShare, QuicError, QuicLink};
 use crate::transport::secure::{self, Secure};
 use crate::vocabulary::Direction;
+
+/// How often it is looked at least whether the names of a peer lead elsewhere, and how often at most. An answer that is still good is
+/// not asked for again; a changed hosts file is seen.
+const LOOK: Duration = Duration::from_secs(30);
+const LOOK_AT_MOST: Duration = Duration::from_secs(1);
 
 /// A byte stream that a control channel runs over.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -186,16 +192,15 @@ async fn secure(
 /// # Errors
 /// If it has none, or none of its names resolves.
 pub async fn addresses(host: &Host, peer: &NodeName, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
-    let snapshot = host.snapshot.load_full();
-    let known = snapshot.mesh.node(peer.as_str()).map(|n| n.addresses()).unwrap_or_default();
+    let known = addresses_of(host, peer);
     if known.is_empty() {
         return Err(Failure::new(Layer::Resolve, format!("the mesh file gives `{peer}` no address")));
     }
     let mut found = Vec::new();
     let mut failure = None;
-    for address in known {
+    for address in &known {
         match timeout_at(deadline, host.names.resolve(address)).await {
-            Ok(Ok(more)) => found.extend(more),
+            Ok(Ok(more)) => found.extend(more.addresses),
             Ok(Err(why)) => failure = Some(why),
             Err(_) => failure = Some(Failure::new(Layer::Resolve, "no DNS server answered in time")),
         }
@@ -204,6 +209,39 @@ pub async fn addresses(host: &Host, peer: &NodeName, deadline: Instant) -> Resul
         Some(why) if found.is_empty() => Err(why),
         _ => Ok(found),
     }
+}
+
+/// Resolves when the names of a peer no longer lead to `address`: it has moved. Never if none of them is a name.
+pub async fn moved_away(host: &Host, peer: &NodeName, address: SocketAddr) {
+    loop {
+        let known = addresses_of(host, peer);
+        let mut again = Instant::now() + LOOK;
+        let mut leads_there = false;
+        let mut is_whole = true;
+        for known in &known {
+            match host.names.resolve_all(known).await {
+                Ok(resolved) => {
+                    leads_there |= resolved.addresses.contains(&address);
+                    again = again.min(resolved.until.unwrap_or(again));
+                }
+                // What it would say is not known.
+                Err(_) => is_whole = false,
+            }
+        }
+        if is_whole && !leads_there && !known.is_empty() {
+            return;
+        }
+        sleep_until(again.max(Instant::now() + LOOK_AT_MOST)).await;
+    }
+}
+
+fn addresses_of(host: &Host, peer: &NodeName) -> Vec<Address> {
+    host.snapshot.load().mesh.node(peer.as_str()).map(|node| node.addresses().to_vec()).unwrap_or_default()
+}
+
+/// Whether a peer has an address that is a name.
+pub fn has_name(host: &Host, peer: &NodeName) -> bool {
+    addresses_of(host, peer).iter().any(|address| matches!(address.host, mesh_config::Host::Dns(_)))
 }
 
 /// Notes a failed dial where operators look.

@@ -223,7 +223,7 @@ async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Resu
         Target::Unix(_) => return Err(Failure::new(Layer::Target, "unix: targets are not supported yet")),
     };
     let addresses = match timeout_at(deadline, host.names.resolve(address)).await {
-        Ok(found) => found?,
+        Ok(found) => found?.addresses,
         Err(_) => return Err(Failure::new(Layer::Resolve, "no DNS server answered in time")),
     };
     let congestion = host.settings().congestion;

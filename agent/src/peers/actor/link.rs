@@ -93,6 +93,7 @@ impl Actor {
                 status.incarnation = Some(incarnation);
             });
         }
+        self.watch_names();
         match way {
             Way::Tls => {
                 self.quics.retire(&self.peer);
@@ -107,7 +108,16 @@ impl Actor {
         }
     }
 
+    /// Watches whether the names that the link was dialled by lead elsewhere.
+    fn watch_names(&mut self) {
+        self.moving.abort_all();
+        let Some(address) = self.dial_address().filter(|_| dial::has_name(&self.host, &self.peer.name)) else { return };
+        let (host, name) = (self.host.clone(), self.peer.name.clone());
+        self.moving.spawn(async move { dial::moved_away(&host, &name, address).await });
+    }
+
     pub(super) fn went_down(&mut self) {
+        self.moving.abort_all();
         if let Some(up) = self.up.take() {
             let (reason, detail) = up.ending.unwrap_or_else(|| ("restarted", "the peer has started anew".to_owned()));
             audit::link_down(&self.peer.name, path_of(up.way), reason, &detail);

@@ -7,13 +7,16 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::clock::Clock;
-use crate::identity::{ALPN_CTL, TlsContext, tests::contexts};
+use crate::identity::{ALPN_CTL, ALPN_LANE, TlsContext, tests::contexts};
+use crate::peers::peer::Status;
 use crate::peers::registry::Peers;
 use crate::peers::serve::Serving;
 use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::tcp::Tcp;
 use crate::transport::message::{LaneRole, Open};
 use crate::transport::quic::QuicStream;
+use crate::transport::resolve::Names;
+use crate::transport::resolve::tests::{Reply, Server, some};
 use crate::transport::sealing::Sealing;
 use crate::transport::secure;
 
@@ -47,7 +50,11 @@ impl Serve for Nothing {
 }
 
 fn host_of(tls: TlsContext, run: u64) -> Arc<Host> {
-    let mesh = mesh_config::Mesh::check(MESH, "mesh.toml").unwrap().mesh;
+    host_with(tls, run, MESH)
+}
+
+fn host_with(tls: TlsContext, run: u64, text: &str) -> Arc<Host> {
+    let mesh = mesh_config::Mesh::check(text, "mesh.toml").unwrap().mesh;
     let snapshot = Snapshot {
         mesh: Arc::new(mesh),
         tls,
@@ -100,4 +107,72 @@ async fn a_control_channel_that_comes_while_the_agent_drains_is_told_goodbye_and
     }
     assert_eq!(last, Some(Notice::Bye(Reason::Draining)));
     assert!(peer.path().is_none(), "no link came of it");
+}
+
+/// Lets in whoever dials alpha there.
+async fn let_in(alpha: Arc<Host>, listener: TcpListener) {
+    let mut channels = JoinSet::new();
+    let mut lanes = Vec::new();
+    while let Ok((tcp, _)) = listener.accept().await {
+        let (tls, deadline) = (alpha.snapshot.load_full(), Instant::now() + BOUND);
+        let (tcp, mine) = (Tcp::of(tcp).unwrap(), alpha.hello(LaneRole::Opener));
+        let Ok(accepted) = secure::accept(&tls.tls, &[ALPN_CTL, ALPN_LANE], tcp, mine, Sealing::Adit, deadline).await
+        else {
+            continue;
+        };
+        if accepted.alpn == ALPN_LANE {
+            lanes.push(accepted);
+            continue;
+        }
+        channels.spawn(async move {
+            let ((_orders, queue), (notices, mut heard)) = (mpsc::channel(1), mpsc::channel(8));
+            let channel =
+                control::run(Box::new(accepted.wire), Clock::default(), queue, Notices { id: 1, queue: notices }, None);
+            tokio::join!(channel, async { while heard.recv().await.is_some() {} });
+        });
+    }
+}
+
+/// The link to a peer whose name leads elsewhere stays until it answers there, and is not touched by a DNS server that fails.
+#[tokio::test]
+async fn a_link_follows_the_name_of_its_peer_when_it_answers_there_and_is_never_down() {
+    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let old = first.local_addr().unwrap();
+    let new = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), old.port()));
+    let dns = Server::start(some(&["127.0.0.1"], 0), Reply::None);
+    let [alpha, beta] = contexts(["alpha", "beta"]);
+    let (alpha, mut beta) =
+        (host_of(alpha, 1), host_with(beta, 2, &MESH.replace("127.0.0.1:1", &format!("alpha.example:{}", old.port()))));
+    Arc::get_mut(&mut beta).unwrap().names = Names::of(dns.address);
+    let mut far = JoinSet::new();
+    far.spawn(let_in(alpha.clone(), first));
+    let peers = Peers::start(beta, Arc::new(Nothing));
+    let peer = peers.peer(&alpha.me()).unwrap();
+    let mut status = peer.status.subscribe();
+    let up = timeout(BOUND, status.wait_for(|status| status.path.is_some())).await.unwrap().unwrap().address;
+    assert_eq!(up, Some(old));
+    let still_there = |status: &Status| assert!(status.path.is_some() && status.address == Some(old), "{status:?}");
+    // The watch asks again and gets no answer.
+    dns.answers(Reply::Broken, Reply::Broken);
+    let asked = dns.asked();
+    let asks = async {
+        while dns.asked() < asked + 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(BOUND, asks).await.expect("it is asked again");
+    still_there(&peer.status());
+    dns.answers(some(&["127.0.0.2"], 0), Reply::None);
+    let tried = |status: &Status| status.error.as_ref().is_some_and(|error| error.contains("127.0.0.2"));
+    let wait = status.wait_for(|status| {
+        still_there(status);
+        tried(status)
+    });
+    timeout(BOUND, wait).await.expect("it dials where nobody answers yet").unwrap();
+    far.spawn(let_in(alpha.clone(), TcpListener::bind(new).await.unwrap()));
+    let wait = status.wait_for(|status| {
+        assert!(status.path.is_some(), "{status:?}");
+        status.address == Some(new)
+    });
+    timeout(BOUND, wait).await.expect("it is reached there").unwrap();
 }
