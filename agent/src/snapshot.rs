@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mesh_config::gossip::ring_neighbours;
-use mesh_config::{Mesh, Node, NodeName, Role};
+use mesh_config::published::Tombstones;
+use mesh_config::{Digest, Mesh, Node, NodeName, Role};
 
 use crate::agent_file::{AgentFile, Limits};
-use crate::identity::{Identity, NothingRevoked, TlsContext, Trust};
+use crate::identity::{Identity, Removed, TlsContext, Trust};
 use crate::vocabulary::{Congestion, RecordLayer};
 
 /// Counters that go up whenever that part of the snapshot changes.
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub epochs: Epochs,
     /// How this agent goes about it.
     pub settings: Settings,
+    /// The keys of nodes that were taken out of the mesh: they are good for nothing any more.
+    pub removed: Arc<Tombstones>,
     /// The nodes with which this one keeps links to hand on signed documents, whatever services it shares with them.
     pub ring: Arc<BTreeSet<NodeName>>,
 }
@@ -67,10 +70,12 @@ impl Snapshot {
         clock: crate::clock::Clock,
         epochs: Epochs,
         settings: Settings,
+        removed: Arc<Tombstones>,
     ) -> Self {
-        let tls = TlsContext::new(identity, trust, mesh.clone(), Arc::new(NothingRevoked), clock);
+        let revoked = Arc::new(Removed(removed.clone()));
+        let tls = TlsContext::new(identity, trust, mesh.clone(), revoked, clock);
         let ring = Arc::new(ring(&mesh, tls.identity().node()));
-        Self { mesh, tls, epochs, settings, ring }
+        Self { mesh, tls, epochs, settings, removed, ring }
     }
 
     /// This node's name.
@@ -81,6 +86,11 @@ impl Snapshot {
     /// This node in the mesh, if it is (still) one of it.
     pub fn own_node(&self) -> Option<&Node> {
         self.mesh.node(self.me().as_str())
+    }
+
+    /// Whether this is the key (SHA-256 of its DER SubjectPublicKeyInfo) of a node that was taken out of the mesh.
+    pub fn is_removed(&self, key: &[u8; 32]) -> bool {
+        self.removed.names(&Digest::from_bytes(*key))
     }
 
     /// Whether this node may reach a service that `peer` offers.

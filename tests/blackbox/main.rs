@@ -23,6 +23,7 @@ mod published;
 mod quic;
 mod refusals;
 mod reload;
+mod removed;
 mod replaced;
 mod restart;
 mod rootless;
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
         reload::tests(),
         replaced::tests(),
         published::tests(),
+        removed::tests(),
+        changes::tests(),
         directories::tests(),
         editing::tests(),
         audit::tests(),

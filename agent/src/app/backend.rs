@@ -121,6 +121,14 @@ impl Backend for View {
         }
         let documents = self.documents.shown();
         warnings.extend(document_warnings(&documents, self.host.clock.now()));
+        if snapshot.is_removed(identity.spki_sha256()) {
+            warnings.push(
+                "this node's key is one with which a node was taken out of the mesh, so every peer refuses it: give it a new \
+                 key and certificate, `adit ca issue NAME --out DIRECTORY` on the host with the CA, with a directory that is empty, and bring \
+                 them here"
+                    .to_owned(),
+            );
+        }
         if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
             warnings.push(format!("this node's certificate is not valid now, so no new link comes up: {rejection}"));
         }

@@ -162,7 +162,8 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     warnings.extend(identity_warnings.iter().map(told_of_load));
     warnings.extend(refused_by_peers(dir, &identity, &trust, now));
     let (identity, trust) = (Arc::new(identity), Arc::new(trust));
-    let snapshot = Snapshot::new(mesh, identity, trust, clock, Epochs::FIRST, Settings::from(&file));
+    let removed = Arc::new(had.heads().tombstones().clone());
+    let snapshot = Snapshot::new(mesh, identity, trust, clock, Epochs::FIRST, Settings::from(&file), removed);
     Ok(Plan { file, snapshot, clock, warnings, seen, read_at: now, had })
 }
 

@@ -1,11 +1,12 @@
 //! `adit publish`: signs a mesh document and hands it to the mesh.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mesh_config::published::{Generation, Heads, NextError, Publication};
-use mesh_config::{Diff, Digest, Editor, Mesh, MeshVersion, read_text};
+use mesh_config::{Diff, Digest, Editor, Mesh, MeshVersion, NodeName, read_text};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -253,6 +254,8 @@ fn sign(draft: &Draft, publisher: &Publisher, ctx: &Context, now: OffsetDateTime
         }
         None => Vec::new(),
     };
+    let keys = enrolled_keys(&ctx.dir, &removed);
+    warn_of_keys(draft, &removed, &keys, ctx)?;
     let seconds = |at: OffsetDateTime| u64::try_from(at.unix_timestamp()).unwrap_or_default();
     let refresh_by = now.saturating_add(FRESH).min(publisher.signer.not_after);
     if publisher.signer.not_after - now < SOON && !ctx.quiet {
@@ -268,10 +271,48 @@ fn sign(draft: &Draft, publisher: &Publisher, ctx: &Context, now: OffsetDateTime
         opens_generation: draft.opens,
         published_at: seconds(now),
         refresh_by: seconds(refresh_by).max(seconds(now) + 1),
-        removed: enrolled_keys(&ctx.dir, &removed),
+        removed: keys,
     };
     let header = draft.heads.next(draft.mesh.name(), publication).map_err(cannot)?;
     publisher.seal(&header, &draft.text)
+}
+
+/// Says which nodes are taken out by name alone, because their keys are not known here, and which come back with keys that nobody
+/// accepts any more.
+fn warn_of_keys(
+    draft: &Draft,
+    removed: &[NodeName],
+    keys: &[(NodeName, Digest)],
+    ctx: &Context,
+) -> Result<(), CliError> {
+    if ctx.quiet {
+        return Ok(());
+    }
+    let list = |nodes: Vec<&NodeName>| nodes.into_iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ");
+    let unknown: Vec<_> = removed.iter().filter(|node| !keys.iter().any(|(known, _)| known == *node)).collect();
+    if !unknown.is_empty() {
+        writeln!(
+            io::stderr(),
+            "warning: no authority with the keys of {} is here, so they are not refused for good: whoever has them is let in \
+             again if the mesh names the node again",
+            list(unknown)
+        )?;
+    }
+    let known = enrolled_keys(&ctx.dir, &draft.mesh.nodes().keys().cloned().collect::<Vec<_>>());
+    let is_refused = |key: &Digest| draft.heads.tombstones().names(key);
+    let named: BTreeSet<_> = known.iter().map(|(node, _)| node).collect();
+    let locked =
+        named.into_iter().filter(|node| known.iter().filter(|(n, _)| n == *node).all(|(_, key)| is_refused(key)));
+    let locked: Vec<_> = locked.collect();
+    if !locked.is_empty() {
+        writeln!(
+            io::stderr(),
+            "warning: with the keys that {} had when it was taken out of the mesh nobody lets it in: `adit ca issue NAME --out DIRECTORY`, \
+             with a directory that is empty, gives it new ones",
+            list(locked)
+        )?;
+    }
+    Ok(())
 }
 
 /// Puts the document where the agent of the directory will find it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mesh_config::published::Rank;
+use mesh_config::published::{Rank, Tombstones};
 use mesh_config::{Digest, NodeName};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,6 +17,8 @@ pub struct InForce {
     pub document: Arc<Published>,
     /// The digests of the texts of all signed documents that this host knows: a mesh file that says one of them is nobody's edit.
     pub had: BTreeSet<Digest>,
+    /// The keys of nodes that were taken out of the mesh, by this document or any other that this host knows.
+    pub removed: Arc<Tombstones>,
 }
 
 /// Follows the document that is to be in force; nothing in a mesh that is not signed.

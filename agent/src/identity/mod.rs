@@ -37,4 +37,4 @@ pub use profile::Purpose;
 pub use rejection::Rejection;
 pub use tls::{ALPN_CTL, ALPN_LANE, ALPN_QUIC, ConfigError, PROVIDER, TlsContext};
 pub use trust::{CrlError, Trust};
-pub use verifier::{Expected, Judge, Members, NothingRevoked, PeerVerifier, Revoked, Verdict, VerifiedPeer};
+pub use verifier::{Expected, Judge, Members, NothingRevoked, PeerVerifier, Removed, Revoked, Verdict, VerifiedPeer};

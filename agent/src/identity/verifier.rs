@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use mesh_config::{Mesh, MeshName, NodeName};
+use mesh_config::published::Tombstones;
+use mesh_config::{Digest, Mesh, MeshName, NodeName};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::verify_tls13_signature;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -36,6 +37,11 @@ impl Members for Mesh {
 pub trait Revoked: Send + Sync {
     /// Whether `certificate`, a leaf's or an intermediate's, is revoked.
     fn is_revoked(&self, certificate: &CertificateId) -> bool;
+
+    /// By what, for people.
+    fn by(&self) -> &'static str {
+        "the mesh's list"
+    }
 }
 
 /// An empty revocation list.
@@ -45,6 +51,20 @@ pub struct NothingRevoked;
 impl Revoked for NothingRevoked {
     fn is_revoked(&self, _: &CertificateId) -> bool {
         false
+    }
+}
+
+/// The keys that nodes had when they were taken out of a signed mesh. A host that takes the name up again has another key.
+#[derive(Debug, Clone, Default)]
+pub struct Removed(pub Arc<Tombstones>);
+
+impl Revoked for Removed {
+    fn is_revoked(&self, certificate: &CertificateId) -> bool {
+        self.0.names(&Digest::from_bytes(*certificate.spki_sha256()))
+    }
+
+    fn by(&self) -> &'static str {
+        "its key is that of a node that was taken out of the mesh"
     }
 }
 
@@ -167,7 +187,7 @@ impl Judge {
     ) -> Result<VerifiedPeer, Rejection> {
         let chain = verify_chain(chain, &self.trust, purpose, now, Limits::PEER)?;
         if let Some((which, _)) = chain.ids.iter().find(|(_, id)| self.revoked.is_revoked(id)) {
-            return Err(Rejection::Revoked { which: which.clone(), by: "the mesh's list" });
+            return Err(Rejection::Revoked { which: which.clone(), by: self.revoked.by() });
         }
         let which = chain.leaf.which();
         let (mesh, node) =

@@ -53,6 +53,7 @@ struct Running {
     orders: mpsc::Sender<Order>,
     address: SocketAddr,
     serial: String,
+    key: [u8; 32],
     mesh_version: u64,
     skew: time::Duration,
 }
@@ -206,6 +207,11 @@ impl Actor {
         }
     }
 
+    /// Whether the peer was taken out of the mesh, by its key, while its handshake was under way.
+    fn is_removed(&self, proven: &VerifiedPeer) -> bool {
+        self.host.snapshot.load().is_removed(proven.spki_sha256())
+    }
+
     /// Whether something that leads to this run of the peer is to be used. If the run is new, the one before it ends.
     fn is_of_use(&mut self, run: Incarnation) -> bool {
         let taken = self.machine.handle_incarnation(run, Instant::now().into_std());
@@ -312,13 +318,14 @@ impl Actor {
             orders,
             address: control.address,
             serial: control.peer.serial(),
+            key: *control.peer.spki_sha256(),
             mesh_version: control.hello.mesh_version,
             skew: control.hello.skew,
         };
         let clock = self.host.clock;
         let listener = self.host.gossip.listener(&self.peer.name);
         self.channels.spawn(control::run(control.stream, clock, queue, notices, Some(listener)));
-        if self.draining {
+        if self.draining || self.is_removed(&control.peer) {
             running.orders.try_send(Order::Bye(self.goodbye)).ok();
             return None;
         }

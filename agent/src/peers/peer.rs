@@ -41,6 +41,8 @@ pub struct Status {
     pub mesh_version: Option<u64>,
     /// The serial number of its certificate, in hex.
     pub certificate: Option<String>,
+    /// SHA-256 of its public key (DER SubjectPublicKeyInfo).
+    pub key: Option<[u8; 32]>,
     /// Why there is no link, or not a better one.
     pub error: Option<String>,
     /// The peer's run.
@@ -57,6 +59,7 @@ impl Status {
         skew: None,
         mesh_version: None,
         certificate: None,
+        key: None,
         error: None,
         incarnation: None,
     };

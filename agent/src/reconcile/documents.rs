@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mesh_config::published::Tombstones;
 use mesh_config::{Digest, Mesh, MeshName, NodeName, Problem, Severity, read_text};
 use time::OffsetDateTime;
 
@@ -35,6 +36,8 @@ pub(super) struct Documents {
     pub(super) identity: Result<Arc<Identity>, Problem>,
     /// The accepted roots.
     pub(super) trust: Result<Arc<Trust>, Problem>,
+    /// The keys of nodes that were taken out of the mesh, where signed documents say so.
+    pub(super) removed: Option<Arc<Tombstones>>,
     /// What an operator should know although they hold.
     pub(super) warnings: Vec<String>,
     /// What the files were when they were read.
@@ -137,6 +140,10 @@ impl Documents {
             warnings.extend(refused_by_peers(dir, identity, trust, now));
         }
         let problem = |error: LoadError| of_load(dir, &error);
+        let removed = match from {
+            From::File(_) => None,
+            From::Signed(signed, _) => Some(signed.removed.clone()),
+        };
         let read = Self {
             file,
             text: text.ok(),
@@ -145,6 +152,7 @@ impl Documents {
             agent,
             identity: identity.map_err(problem),
             trust: trust.map_err(problem),
+            removed,
             warnings,
             seen,
         };

@@ -159,6 +159,21 @@ pub fn cuts(old: &Mesh, new: &Mesh, connections: &[LiveConnection]) -> Vec<Cut> 
     connections.iter().filter_map(|connection| cut(old, new, connection)).collect()
 }
 
+/// The connections with nodes that go by keys of nodes that were `removed`, but for those that are `cut` anyhow.
+pub fn cuts_of_removed(removed: &BTreeSet<NodeName>, connections: &[LiveConnection], cut: &[Cut]) -> Vec<Cut> {
+    let is_cut = |connection: &LiveConnection| cut.iter().any(|cut| cut.connection.id == connection.id);
+    let with = |c: &LiveConnection| {
+        [Some(&c.from), c.to.as_ref()].into_iter().flatten().find(|n| removed.contains(*n)).cloned()
+    };
+    let left = connections.iter().filter(|connection| !is_cut(connection));
+    let cuts = left.filter_map(|connection| {
+        let node = with(connection)?;
+        let because = format!("`{node}` goes by a key with which it was taken out of the mesh: it needs another");
+        Some(Cut { connection: connection.clone(), rule: None, because })
+    });
+    cuts.collect()
+}
+
 /// Whether a connection is to be cut, and why.
 fn cut(old: &Mesh, new: &Mesh, connection: &LiveConnection) -> Option<Cut> {
     let LiveConnection { service, from, to, .. } = connection;

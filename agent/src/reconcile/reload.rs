@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mesh_config::document::{Document, Problems, Source};
+use mesh_config::published::Tombstones;
 use mesh_config::{Digest, Mesh, Problem, Severity, Succession, VersionRefused, version_follows};
 
 use super::documents::{AGENT_FILE, Beside, Documents};
@@ -70,6 +71,8 @@ pub(super) struct Next {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) trust: Option<Arc<Trust>>,
     pub(super) settings: Option<Settings>,
+    /// The keys of nodes that were taken out of the mesh.
+    pub(super) removed: Option<Arc<Tombstones>>,
     /// The agent file, as far as it can be in force.
     pub(super) agent: AgentFile,
     /// Keys of the agent file that come into force.
@@ -88,6 +91,7 @@ impl Next {
             identity: None,
             trust: None,
             settings: None,
+            removed: documents.removed.filter(|removed| *removed != running.removed),
             agent: agent.clone(),
             applied: Vec::new(),
             needs_restart: Vec::new(),
@@ -248,7 +252,11 @@ impl Next {
 
     /// Whether anything comes into force.
     pub(super) fn changes(&self) -> bool {
-        self.mesh.is_some() || self.identity.is_some() || self.trust.is_some() || !self.applied.is_empty()
+        self.mesh.is_some()
+            || self.identity.is_some()
+            || self.trust.is_some()
+            || self.removed.is_some()
+            || !self.applied.is_empty()
     }
 
     /// What is in force after it.
@@ -266,6 +274,7 @@ impl Next {
             running.tls.clock(),
             epochs,
             self.settings.clone().unwrap_or_else(|| running.settings.clone()),
+            self.removed.clone().unwrap_or_else(|| running.removed.clone()),
         )
     }
 }

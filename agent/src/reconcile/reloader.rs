@@ -1,11 +1,12 @@
 //! The task that applies one change after the other.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_config::ServiceName;
+use mesh_config::{NodeName, ServiceName};
 use time::OffsetDateTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use super::answer;
 use super::documents::{Beside, Documents, Fingerprints, From, MESH_FILE, config_error, files, signed_file};
 use super::listeners::Listeners;
-use super::plan::{Cut, LiveConnection, Plan, Running, cuts};
+use super::plan::{Cut, LiveConnection, Plan, Running, cuts, cuts_of_removed, links};
 use super::ports::Ports;
 use super::reload::{Next, Part, Refused};
 use super::settle::Settle;
@@ -305,9 +306,16 @@ impl Reloader {
             self.host.snapshot.store(after.clone());
             self.host.table.limit(after.settings.limits.connections);
             self.ports.limit(&after.settings.limits);
-            plan.cut = cuts(&before.mesh, &after.mesh, &self.connections());
+            let connections = self.connections();
+            let removed = self.removed(after);
+            plan.cut = cuts(&before.mesh, &after.mesh, &connections);
+            plan.cut.extend(cuts_of_removed(&removed, &connections, &plan.cut));
             self.cut(&plan.cut, after);
             self.listeners.apply(plan, bound).await;
+            // Who goes by a key that is good for nothing leaves, and may come again with another.
+            plan.unlink.extend(removed.iter().cloned());
+            let back = links(&after.mesh, after.me());
+            plan.link.extend(removed.into_iter().filter(|node| back.contains(node)));
             self.peers.reconcile(&plan.link, &plan.unlink).await;
             let is_gone = |service: &&ServiceName| !after.mesh.services().contains_key(*service);
             before.mesh.services().keys().filter(is_gone).for_each(|service| self.host.metrics.forget_service(service));
@@ -328,6 +336,13 @@ impl Reloader {
             to: c.to.get(),
         });
         live.collect()
+    }
+
+    /// The peers whose links were made with keys of nodes that have been taken out of the mesh.
+    fn removed(&self, after: &Snapshot) -> BTreeSet<NodeName> {
+        let all = self.peers.all().into_iter();
+        let by_key = all.filter(|peer| peer.status().key.is_some_and(|key| after.is_removed(&key)));
+        by_key.map(|peer| peer.name().clone()).collect()
     }
 
     fn cut(&self, cuts: &[Cut], after: &Snapshot) {
@@ -368,6 +383,12 @@ impl Reloader {
             let old = before.tls.identity().serial();
             audit::cert_renew(after.me(), &identity.serial(), &old, &identity.not_after());
             tracing::info!(serial = identity.serial(), "another certificate is in force for new handshakes");
+        }
+        if next.removed.is_some() {
+            let nodes: BTreeSet<_> =
+                after.removed.sorted().iter().map(|tombstone| tombstone.node.to_string()).collect();
+            let nodes = nodes.into_iter().collect::<Vec<_>>().join(", ");
+            tracing::info!(keys = after.removed.len(), "the keys of nodes that were taken out are refused: {nodes}");
         }
         if next.trust.is_some() {
             tracing::info!("other accepted roots are in force for new handshakes");

@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
+use mesh_config::published::{Generation, Tombstone, Tombstones};
+use mesh_config::{Digest, MeshVersion};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, Error};
 use time::Duration;
 
 use super::super::tls::PROVIDER;
-use super::super::{ALPN_LANE, Rejection};
+use super::super::{ALPN_LANE, Rejection, Removed};
 use super::support::*;
 
 const NO_SHIFT: Duration = Duration::ZERO;
@@ -147,6 +149,30 @@ fn an_acceptor_accepts_only_nodes_that_the_mesh_has() {
     let ends = handshake(credulous_client(Some(&pki.node("delta")), PROVIDER.clone()), name("alpha.lab"), server);
     let told = ends.client_error.as_ref();
     check_refusal("delta", verdict.rejection(), "not_a_member", told, AlertDescription::AccessDenied);
+}
+
+#[test]
+fn the_key_of_a_node_that_was_taken_out_is_refused_and_another_of_the_same_name_is_not() {
+    let pki = Pki::new();
+    let (old, new) = (pki.node("beta"), pki.node("beta"));
+    let tombstone = Tombstone {
+        generation: Generation::FIRST,
+        version: MeshVersion::new(3).unwrap(),
+        key: Digest::from_bytes(*old.identity("beta").spki_sha256()),
+        node: node("beta"),
+    };
+    let mut tombstones = Tombstones::default();
+    tombstones.extend([&tombstone]);
+    let list = Arc::new(Removed(Arc::new(tombstones)));
+    let alpha = context_by(pki.node("alpha").identity("alpha"), pki.trust(), list.clone(), NO_SHIFT);
+    let (client, sni, verdict) = alpha.dial(&node("beta"), ALPN_LANE).unwrap();
+    let ends = handshake(client, sni, credulous_server(&old));
+    let told = ends.server_error.as_ref();
+    check_refusal("the old key", verdict.rejection(), "revoked", told, AlertDescription::CertificateRevoked);
+    assert!(verdict.rejection().unwrap().to_string().contains("taken out of the mesh"));
+    let (client, sni, verdict) = alpha.dial(&node("beta"), ALPN_LANE).unwrap();
+    assert!(handshake(client, sni, credulous_server(&new)).established());
+    assert!(!verdict.peer().unwrap().is_revoked(&*list), "nor is it once it is proven");
 }
 
 #[test]

@@ -160,8 +160,12 @@ pub(crate) fn contexts(names: [&str; 2]) -> [TlsContext; 2] {
 }
 
 pub(super) fn context_of(identity: Identity, trust: Trust, list: List, shift: Duration) -> TlsContext {
+    context_by(identity, trust, Arc::new(list), shift)
+}
+
+pub(super) fn context_by(identity: Identity, trust: Trust, list: Arc<dyn Revoked>, shift: Duration) -> TlsContext {
     let members = Names(["alpha", "beta", "gamma"].into());
-    TlsContext::new(Arc::new(identity), Arc::new(trust), Arc::new(members), Arc::new(list), Clock::shifted(shift))
+    TlsContext::new(Arc::new(identity), Arc::new(trust), Arc::new(members), list, Clock::shifted(shift))
 }
 
 /// A peer that believes anybody, to see what it is told.

@@ -71,7 +71,7 @@ impl Actor {
 
     pub(super) fn lane_dialled(&mut self, result: Result<Box<Link>, Failure>, epoch: LaneEpoch) {
         match result {
-            Ok(link) if self.is_of_use(link.incarnation()) => {
+            Ok(link) if !self.is_removed(link.peer()) && self.is_of_use(link.incarnation()) => {
                 self.lanes.add(&link);
                 self.peer.pool.made(link, epoch);
             }
@@ -81,7 +81,7 @@ impl Actor {
 
     /// A lane that the peer has dialled: to serve, or to open on if it is `reverse`.
     pub(super) fn lane_accepted(&mut self, link: Box<Link>, reverse: bool, epoch: LaneEpoch) {
-        if !self.is_of_use(link.incarnation()) {
+        if self.is_removed(link.peer()) || !self.is_of_use(link.incarnation()) {
             return;
         }
         if !self.has_room(&link) {
@@ -149,7 +149,7 @@ impl Actor {
     pub(super) fn reverse_dialled(&mut self, result: Result<Box<Link>, Failure>, epoch: LaneEpoch) {
         self.reversing -= 1;
         let Ok(link) = result else { return };
-        if !self.is_of_use(link.incarnation()) {
+        if self.is_removed(link.peer()) || !self.is_of_use(link.incarnation()) {
             return;
         }
         if self.has_room(&link) {
@@ -186,7 +186,7 @@ impl Actor {
 
     pub(super) fn quic_dialled(&mut self, result: Result<Box<Greeted>, Failure>, epoch: LaneEpoch) {
         match result {
-            Ok(greeted) if self.is_of_use(greeted.1.incarnation) => {
+            Ok(greeted) if !self.is_removed(&greeted.2) && self.is_of_use(greeted.1.incarnation) => {
                 let (link, hello, proven) = *greeted;
                 self.quics.dialled(true);
                 self.serve_quic(link, hello.incarnation, proven, epoch);
@@ -202,7 +202,7 @@ impl Actor {
         proven: VerifiedPeer,
         epoch: LaneEpoch,
     ) {
-        if self.is_of_use(incarnation) {
+        if !self.is_removed(&proven) && self.is_of_use(incarnation) {
             self.serve_quic(link, incarnation, proven, epoch);
         } else {
             link.close(Reason::LinkLost);

@@ -81,7 +81,7 @@ impl Actor {
             self.host.recent().link_came_up(&self.peer.name, Direction::Out);
             self.host.recent().link_came_up(&self.peer.name, Direction::In);
             let (address, skew, version) = (running.address, running.skew, running.mesh_version);
-            let serial = running.serial.clone();
+            let (serial, key) = (running.serial.clone(), running.key);
             self.meter.skew(skew.as_seconds_f64());
             self.peer.status.send_modify(|status| {
                 status.path = Some(path);
@@ -90,6 +90,7 @@ impl Actor {
                 status.rtt = None;
                 status.mesh_version = Some(version);
                 status.certificate = Some(serial);
+                status.key = Some(key);
                 status.incarnation = Some(incarnation);
             });
         }
@@ -157,7 +158,7 @@ impl Actor {
             if changed {
                 (status.state, status.error, status.path) = (state, error, path);
                 if path.is_none() {
-                    (status.rtt, status.skew, status.certificate) = (None, None, None);
+                    (status.rtt, status.skew, status.certificate, status.key) = (None, None, None, None);
                 }
             }
             changed

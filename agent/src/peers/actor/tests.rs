@@ -60,6 +60,7 @@ fn host_with(tls: TlsContext, run: u64, text: &str) -> Arc<Host> {
         tls,
         epochs: Epochs::FIRST,
         settings: Settings::default(),
+        removed: Arc::default(),
         ring: Arc::default(),
     };
     Host::new(snapshot, Clock::default(), Incarnation(run))

@@ -79,6 +79,18 @@ fn a_connection_is_cut_if_the_mesh_no_longer_permits_it_and_for_no_other_reason(
 }
 
 #[test]
+fn a_connection_with_a_node_that_goes_by_a_removed_key_is_cut_once() {
+    let all = [live(1, "web", "b", Some("a")), live(2, "web", "c", None), live(3, "db", "b", Some("c"))];
+    let removed = BTreeSet::from([node("c")]);
+    let told =
+        |cut: &[Cut]| cuts_of_removed(&removed, &all, cut).iter().map(|cut| cut.connection.id).collect::<Vec<_>>();
+    assert_eq!(told(&[]), [2, 3]);
+    let before = cuts_of_removed(&removed, &all[2..], &[]);
+    assert_eq!(told(&before), [2]);
+    assert!(before[0].because.contains("`c`") && cuts_of_removed(&BTreeSet::new(), &all, &[]).is_empty());
+}
+
+#[test]
 fn listeners_and_links_follow_and_a_moved_peer_keeps_its_link() {
     let old = mesh(BEFORE);
     let b = node("b");
@@ -114,14 +126,15 @@ fn document() -> impl Strategy<Value = String> {
     let on = subsequence((0..NODES).collect::<Vec<_>>(), 1..=2);
     let service = (on, some(), any::<bool>(), 0..4_u16, any::<bool>());
     let services = prop::collection::vec(prop::option::weighted(0.7, service), 4);
-    (1..9_u32, prop::collection::vec(any::<bool>(), NODES), some(), 1..3_u8, services).prop_map(
-        |(version, there, group, net, services)| {
+    let signed = any::<bool>();
+    (1..9_u32, signed, prop::collection::vec(any::<bool>(), NODES), some(), 1..3_u8, services).prop_map(
+        |(version, signed, there, group, net, services)| {
             let is_there = |n: &usize| *n == 0 || there[*n];
             let names = |nodes: &[usize]| {
                 let names = nodes.iter().filter(|n| is_there(n)).map(|n| format!("\"n{n}\""));
                 names.collect::<Vec<_>>().join(", ")
             };
-            let mut text = format!("[mesh]\nname = \"lab\"\nversion = {version}\n");
+            let mut text = format!("[mesh]\nname = \"lab\"\nversion = {version}\nsigned = {signed}\n");
             for n in (0..NODES).filter(is_there) {
                 writeln!(text, "[node.n{n}]\naddress = \"10.0.{net}.{n}:7443\"").unwrap();
             }

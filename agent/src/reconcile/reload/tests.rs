@@ -18,7 +18,14 @@ fn file(text: &str) -> AgentFile {
 fn running() -> Snapshot {
     let [alpha, _] = contexts(["alpha", "beta"]);
     let settings = Settings::from(&file(""));
-    Snapshot { mesh: mesh(MESH), tls: alpha, epochs: Epochs::FIRST, settings, ring: Arc::default() }
+    Snapshot {
+        mesh: mesh(MESH),
+        tls: alpha,
+        epochs: Epochs::FIRST,
+        settings,
+        removed: Arc::default(),
+        ring: Arc::default(),
+    }
 }
 
 /// A directory with this mesh file and agent file; key, certificate and roots are those that run.
@@ -31,6 +38,7 @@ fn documents(running: &Snapshot, text: &str, agent: &str) -> Documents {
         agent: AgentFile::check(&format!("node = \"alpha\"\n{agent}"), "agent.toml").map(|(file, _)| file),
         identity: Ok(running.tls.identity().clone()),
         trust: Ok(running.tls.judge().trust.clone()),
+        removed: None,
         warnings: Vec::new(),
         seen: Fingerprints::of(std::path::Path::new("/nonexistent")),
     }
