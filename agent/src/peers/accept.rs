@@ -26,6 +26,7 @@ use crate::transport::lane::machine::End;
 use crate::transport::message::LaneRole;
 use crate::transport::quic::endpoint;
 use crate::transport::quic::{self, QuicError, QuicLink};
+use crate::transport::retry;
 use crate::transport::secure::{self, Refused};
 use crate::vocabulary::Direction;
 
@@ -116,6 +117,7 @@ async fn greet(
         return refuse(host, address, name, Layer::Limit, "draining", "this agent is stopping".to_owned());
     };
     let command = if secure.alpn == ALPN_CTL {
+        retry::soon(secure.wire.socket().tcp());
         Command::Accepted(Way::Tls, Box::new(Control::from(secure)))
     } else {
         let reverse = secure.hello.role == LaneRole::Reverse;

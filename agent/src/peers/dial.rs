@@ -19,6 +19,7 @@ use crate::transport::lane::machine::End;
 use crate::transport::message::LaneRole;
 use crate::transport::quic::endpoint::{self, Proven};
 use crate::transport::quic::{self, PeerShare, QuicError, QuicLink};
+use crate::transport::retry;
 use crate::transport::secure::{self, Secure};
 use crate::vocabulary::Direction;
 
@@ -166,13 +167,20 @@ async fn secure(
     role: LaneRole,
 ) -> Result<Secure, Failure> {
     let snapshot = host.snapshot.load_full();
+    let controls = alpn == ALPN_CTL;
     let attempt = async {
         let until = Instant::now() + host.limits().connect;
         let addresses = match known {
             Some(address) => vec![address],
             None => addresses(host, peer, until).await?,
         };
-        let (tcp, _) = connect::connect(&addresses, until, host.limits().keepalive, |_, _| ()).await?;
+        let (tcp, _) = connect::connect(&addresses, until, host.limits().keepalive, move |socket, _| {
+            // By it a network that has healed is noticed.
+            if controls {
+                retry::soon(socket);
+            }
+        })
+        .await?;
         let deadline = Instant::now() + host.limits().handshake;
         secure::dial(&snapshot.tls, peer, alpn, tcp, host.hello(role), host.sealing(), deadline).await
     };

@@ -47,6 +47,7 @@ pub mod quic;
 mod race;
 pub mod record;
 pub mod resolve;
+pub mod retry;
 pub mod sealing;
 pub mod secure;
 pub mod socket;
