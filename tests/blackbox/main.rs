@@ -5,6 +5,7 @@
 //! where there are none.
 
 mod audit;
+mod changes;
 mod closing;
 mod crowds;
 mod data;

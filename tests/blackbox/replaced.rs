@@ -12,6 +12,7 @@ use adit_tests::suite::Test;
 use adit_tests::wait::pass;
 use adit_tests::{Agent, Mesh, Service, eventually};
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -22,10 +23,12 @@ const PAUSE: Duration = Duration::from_millis(1_500);
 type Way = (&'static str, fn(&Path, &str) -> Result<()>);
 
 /// Ways of putting a text in place of `mesh.toml` in a directory.
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 9] = [
     ("written_in_place", |d, text| Ok(fs::write(d.join("mesh.toml"), text)?)),
     ("renamed_over", renamed_over),
     ("saved_by_an_editor_that_keeps_a_backup", backup),
+    ("saved_by_an_editor_that_copies_first", copied_first),
+    ("saved_by_emacs", emacs),
     ("removed_and_made_anew", |d, text| {
         fs::remove_file(d.join("mesh.toml"))?;
         Ok(fs::write(d.join("mesh.toml"), text)?)
@@ -45,6 +48,7 @@ pub(crate) fn tests() -> Vec<Test> {
     }
     tests.push(Test::new("half_a_mesh_file_is_never_taken", half));
     tests.push(Test::new("a_mesh_file_whose_directory_vanishes_is_taken_when_it_returns", vanishes));
+    tests.push(Test::in_namespaces("a_change_that_no_watch_sees_is_found_by_looking", covered));
     tests.push(Test::new("sighup_reads_the_files_again", sighup));
     tests.push(Test::new("adit_reload_says_by_its_exit_status_what_came_of_it", exit_statuses));
     tests.push(Test::new("a_dry_run_names_what_would_change_and_changes_nothing", dry_run));
@@ -62,6 +66,28 @@ fn version(mesh: &Mesh, version: u64) -> String {
 fn renamed_over(directory: &Path, text: &str) -> Result<()> {
     fs::write(directory.join(".mesh.toml.swp"), text)?;
     Ok(fs::rename(directory.join(".mesh.toml.swp"), directory.join("mesh.toml"))?)
+}
+
+/// As vim does with `backupcopy=yes`: a copy as the backup, then the file itself is written, at once and to the disk.
+fn copied_first(directory: &Path, text: &str) -> Result<()> {
+    let (file, backup) = (directory.join("mesh.toml"), directory.join("mesh.toml~"));
+    fs::copy(&file, &backup)?;
+    let mut written = File::options().write(true).truncate(true).open(file)?;
+    written.write_all(text.as_bytes())?;
+    written.sync_all()?;
+    Ok(fs::remove_file(backup)?)
+}
+
+/// A lock that is a link to nowhere; the first save renames the file to its backup, which stays, and later ones write in place.
+fn emacs(directory: &Path, text: &str) -> Result<()> {
+    let (file, lock) = (directory.join("mesh.toml"), directory.join(".#mesh.toml"));
+    symlink("anna@host.4711:1769850000", &lock)?;
+    let backup = directory.join("mesh.toml~");
+    if !backup.exists() {
+        fs::rename(&file, backup)?;
+    }
+    fs::write(&file, text)?;
+    Ok(fs::remove_file(lock)?)
 }
 
 /// As vim does with `backupcopy=no`.
@@ -176,6 +202,29 @@ fn vanishes() -> Result<()> {
     round_trip(&connection.0, &connection.1, b"untouched", SOON)
 }
 
+/// Another file is mounted over the mesh file, which inotify does not tell of: it is found all the same, when the files are looked at
+/// by the clock, and so is the former one when it comes to light again.
+fn covered() -> Result<()> {
+    let mesh = mesh()?;
+    let (_alpha, beta, _) = mesh.start_pair()?;
+    let file = mesh.directory("beta").join("mesh.toml");
+    let over = mesh.directory("beta").join("over.toml");
+    fs::write(&over, version(&mesh, 2))?;
+    mount_bind(&over, &file).context("mount it over the mesh file")?;
+    let found = beta.wait_for_version(2, SOON);
+    let digests = beta.status();
+    unmount(&file, UnmountFlags::DETACH)?;
+    found?;
+    let config = digests?["config"].clone();
+    ensure!(config["loaded_digest"] == config["on_disk_digest"], "{config}");
+    beta.wait_for_log(&["\"mesh.reload\"", "\"refused\"", "version 1 is lower than version 2"], SOON)?;
+    let config = beta.status()?["config"].clone();
+    ensure!(config["loaded_digest"] != config["on_disk_digest"] && config["on_disk_digest"].is_string(), "{config}");
+    let text = beta.adit(&["status"])?.success()?.stdout;
+    ensure!(text.contains("the one on disk is not in force"), "{text}");
+    Ok(())
+}
+
 #[derive(Clone, Copy)]
 struct Edit {
     name: &'static str,
@@ -188,13 +237,38 @@ struct Edit {
     exit: i32,
 }
 
-const EDITS: [Edit; 8] = [
+const EDITS: [Edit; 11] = [
     Edit { name: "a_syntax_error", edit: |t| (t + "[[[\n").into(), told: "", placed: true, exit: 2 },
     Edit { name: "an_unknown_key", edit: |t| (t + "alow = []\n").into(), told: "alow", placed: true, exit: 2 },
     Edit {
         name: "an_unknown_node",
         edit: |t| t.replace("on = [\"alpha\"]", "on = [\"alhpa\"]").into(),
         told: "alhpa",
+        placed: true,
+        exit: 2,
+    },
+    Edit {
+        name: "a_value_of_another_kind",
+        edit: |t| t.replace("version = 5", "version = \"five\"").into(),
+        told: "version",
+        placed: true,
+        exit: 2,
+    },
+    Edit {
+        name: "an_address_that_is_none",
+        edit: |t| (t + "[node.gamma]\naddress = \"10.0.0.1:99999\"\n").into(),
+        told: "99999",
+        placed: true,
+        exit: 2,
+    },
+    Edit {
+        name: "two_listeners_on_one_address",
+        edit: |t| {
+            let at = t.find("listen = ").map(|at| t[at..].lines().next().unwrap_or_default().to_owned());
+            let more = "[service.again]\non = [\"alpha\"]\nallow = [\"beta\"]\ntarget = \"127.0.0.1:1\"\n";
+            format!("{t}{more}{}\n", at.unwrap_or_default()).into()
+        },
+        told: "listen",
         placed: true,
         exit: 2,
     },

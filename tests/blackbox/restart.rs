@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use adit_tests::load::{Server, many, round_trip};
 use adit_tests::mesh::SOON;
 use adit_tests::suite::Test;
-use adit_tests::usage::Usage;
-use adit_tests::{Agent, Mesh, eventually};
+use adit_tests::{Calm, Mesh, eventually};
 use anyhow::{Context as _, Result, ensure};
 use netsim::{Answer, Traffic};
 
@@ -54,8 +53,8 @@ fn killed_and_restarted(transport: &str, killed: &str) -> Result<()> {
         works_again(&mesh, &server, start).with_context(|| format!("round {round}"))?;
         // The first round is warm-up: pools and allocators have grown to what they need.
         match settled {
-            None => settled = Some(calm(survivor)?),
-            Some(before) => no_more_than(survivor, before).with_context(|| format!("round {round}"))?,
+            None => settled = Some(Calm::of(survivor)?),
+            Some(before) => before.is_back(survivor).with_context(|| format!("round {round}"))?,
         }
     }
     alpha.ensure_running()?;
@@ -75,49 +74,6 @@ fn works_again(mesh: &Mesh, server: &std::net::TcpListener, start: Instant) -> R
     Ok(())
 }
 
-/// What an agent uses while it carries nothing.
-#[derive(Clone, Copy)]
-struct Calm {
-    usage: Usage,
-    tasks: f64,
-}
-
-/// A reading after the agent has had time to close what it will close.
-fn calm(agent: &Agent) -> Result<Calm> {
-    eventually("no connection is left", SOON, || {
-        let left = agent.status()?["connections"].clone();
-        ensure!(left == 0, "{left} are left");
-        Ok(())
-    })?;
-    // What an agent will close though nobody asks, it closes by then; that it has closed nothing more cannot be waited for.
-    adit_tests::wait::pass(Duration::from_millis(500));
-    reading(agent)
-}
-
-fn reading(agent: &Agent) -> Result<Calm> {
-    let tasks = agent.metric("adit_tasks", &[])?;
-    ensure!(tasks > 0.0, "an agent without tasks");
-    Ok(Calm { usage: agent.usage()?, tasks })
-}
-
-fn no_more_than(agent: &Agent, before: Calm) -> Result<()> {
-    eventually("what was used is given back", SOON * 2, || {
-        let (now, tasks) = reading(agent).map(|r| (r.usage, r.tasks))?;
-        // As many lanes more may be kept warm.
-        ensure!(tasks <= before.tasks + 4.0, "tasks: {} then {tasks}", before.tasks);
-        let before = before.usage;
-        ensure!(
-            now.descriptors <= before.descriptors + 4,
-            "descriptors: {} then {}",
-            before.descriptors,
-            now.descriptors
-        );
-        ensure!(now.threads <= before.threads + 2, "threads: {} then {}", before.threads, now.threads);
-        ensure!(now.resident <= before.resident + (8 << 20), "memory: {} then {}", before.resident, now.resident);
-        Ok(())
-    })
-}
-
 fn nothing_left(transport: &str) -> Result<()> {
     let mesh = Mesh::pair(transport).build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
@@ -128,9 +84,9 @@ fn nothing_left(transport: &str) -> Result<()> {
         (0..number).try_for_each(|_| many::echoes(&place, listener, 50, 16 * 1024))
     };
     bursts(15)?;
-    let before = [calm(&alpha)?, calm(&beta)?];
+    let before = [Calm::of(&alpha)?, Calm::of(&beta)?];
     bursts(60)?;
-    [&alpha, &beta].into_iter().zip(before).try_for_each(|(agent, before)| no_more_than(agent, before))
+    [&alpha, &beta].into_iter().zip(before).try_for_each(|(agent, before)| before.is_back(agent))
 }
 
 fn burst() -> Result<()> {
@@ -141,7 +97,7 @@ fn burst() -> Result<()> {
         |count, length: u64| many::echoes(&mesh.place("beta"), mesh.listener("app", "beta"), count, length << 10);
     // What the first few connections leave is no burst's.
     burst(10, 4096)?;
-    let before = [calm(&alpha)?.usage.resident, calm(&beta)?.usage.resident];
+    let before = [Calm::of(&alpha)?.usage.resident, Calm::of(&beta)?.usage.resident];
     for number in 1..=2 {
         burst(1_000, 64)?;
         let at_its_end = [alpha.usage()?.resident, beta.usage()?.resident];

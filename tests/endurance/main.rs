@@ -7,16 +7,18 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use adit_tests::documents::{publish, publish_in};
+use adit_tests::changes::crash;
+use adit_tests::changes::cut::halves;
+use adit_tests::changes::cycles::cycles;
+use adit_tests::changes::publishes::{Spread, publishes};
+use adit_tests::changes::storm::{Size, storm};
 use adit_tests::load::memory::{self, SMALL};
 use adit_tests::load::stall::{silence, stalled_reader};
 use adit_tests::load::{Server, blast, many};
 use adit_tests::suite::Test;
-use adit_tests::{Agent, Mesh, Service, eventually};
+use adit_tests::{Agent, Mesh, eventually};
 use anyhow::{Context as _, Result, ensure};
 use netsim::{Answer, Traffic};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SOAK: Duration = Duration::from_secs(5 * 60);
@@ -50,6 +52,20 @@ fn main() -> ExitCode {
         ));
     }
     tests.push(Test::new("a_publish_is_in_force_on_fifty_agents_within_two_seconds", fifty));
+    tests.push(Test::new("twenty_agents_and_two_hundred_connections_bear_a_hundred_changes", twenty_agents));
+    tests.push(Test::new("a_thousand_changes_under_load_leave_nothing_behind", || cycles(1_000)));
+    tests.push(Test::new("a_kill_at_a_hundred_moments_of_a_change_leaves_one_document_whole", || {
+        crash::amid_a_file(100)
+    }));
+    tests.push(Test::new("a_kill_at_a_hundred_moments_of_a_publish_leaves_one_document_whole", || {
+        crash::amid_a_publish(100)
+    }));
+    for seconds in [5, 40] {
+        tests.push(Test::in_namespaces(
+            format!("both_halves_of_a_network_that_was_cut_for_{seconds}_seconds_have_the_newest_within_two"),
+            move || halves(10, Duration::from_secs(seconds)),
+        ));
+    }
     tests.extend(adit_tests::tests![in_namespaces:
         eight_thousand_idle_connections_fit_in_the_stated_memory_and_give_it_back,
         eight_thousand_stalled_readers_stay_within_the_stated_memory_and_lose_nothing,
@@ -58,59 +74,16 @@ fn main() -> ExitCode {
     adit_tests::suite::run(tests)
 }
 
-/// The time from the command to the moment at which each agent has applied what was published, ten times over.
+/// From the command to the moment at which each agent has applied what was published, ten times over.
 fn fifty() -> Result<()> {
-    const AGENTS: usize = 50;
-    const PUBLISHES: u64 = 10;
-    let names: Vec<String> = (0..AGENTS).map(|n| format!("node-{n}")).collect();
-    let nodes: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mesh = Mesh::builder(&nodes).service(Service::new("app", &nodes[..1], &nodes[1..4])).build()?;
-    let anna = mesh.publisher("anna")?;
-    let text = |remark: &str| format!("# {remark}\n{}", mesh.document(1, "auto", &[]));
-    publish_in(&mesh.directory(nodes[0]), &anna, &text("first"), &[])?.success()?;
-    let agents = nodes.iter().map(|node| mesh.start(node)).collect::<Result<Vec<_>>>()?;
-    let all_have = |version: u64| agents.iter().try_for_each(|agent| agent.wait_for_version(version, MINUTE));
-    all_have(2)?;
-    eventually("every agent has its links", MINUTE, || {
-        for agent in &agents {
-            let peers = agent.status()?["peers"].as_array().cloned().unwrap_or_default();
-            let up = peers.iter().filter(|peer| peer["state"] == "up").count();
-            ensure!(up >= 5, "{}: {up} links", agent.name());
-        }
-        Ok(())
-    })?;
-    let (mut times, mut lasts) = (Vec::new(), Vec::new());
-    for round in 0..PUBLISHES {
-        let from = &agents[usize::try_from(round * 7)? % AGENTS];
-        let start = now();
-        publish(from, &anna, &text(&format!("round {round}")))?;
-        all_have(3 + round)?;
-        let mut took = Vec::new();
-        for agent in &agents {
-            let applied = agent.status()?["config"]["applied_at"].as_str().context("no time")?.to_owned();
-            let applied = OffsetDateTime::parse(&applied, &Rfc3339)?;
-            took.push((applied - start).as_seconds_f64());
-        }
-        took.sort_by(f64::total_cmp);
-        writeln!(io::stderr(), "round {round}: median {:.3} s, last {:.3} s", took[AGENTS / 2], took[AGENTS - 1])?;
-        lasts.push(took[AGENTS - 1]);
-        times.extend(took);
-        // What a round has written is on the disk before the next one is measured.
-        adit_tests::wait::pass(Duration::from_secs(1));
-    }
-    times.sort_by(f64::total_cmp);
-    lasts.sort_by(f64::total_cmp);
-    let (median, most) = (times[times.len() / 2], lasts[lasts.len() - 1]);
-    let told =
-        format!("{AGENTS} agents, {PUBLISHES} publishes: median {median:.3} s, the last one {most:.3} s at most");
-    writeln!(io::stderr(), "{told}")?;
+    let Spread { median, last, most } = publishes(50, 10)?;
+    writeln!(io::stderr(), "50 agents: median {median:.3} s; the last one {last:.3} s, {most:.3} s at most")?;
     ensure!(median < 1.0 && most < 2.0, "median {median:.3} s, the last one {most:.3} s");
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "agents tell when they applied a document by the machine's clock")]
-fn now() -> OffsetDateTime {
-    std::time::SystemTime::now().into()
+fn twenty_agents() -> Result<()> {
+    storm(Size { agents: 20, connections: 200, reloads: 100 })
 }
 
 fn stall(transport: &str, pause: Duration) -> Result<()> {

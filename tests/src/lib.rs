@@ -8,6 +8,8 @@
 //!     │
 //!   agent    one `adit run` process: start, ask, kill, restart, weigh
 //!     │
+//!   changes  meshes that are changed under load, killed, cut in two: a few times or for hours
+//!     │
 //!   load     servers and clients whose content is checked      hostile   peers that deserve no link
 //!                                                              quic      a QUIC client by hand, for the same
 //!                                                              member    a lane of a member by hand
@@ -17,6 +19,8 @@
 pub mod addresses;
 pub mod agent;
 pub mod binary;
+pub mod calm;
+pub mod changes;
 pub mod documents;
 pub mod hostile;
 pub mod load;
@@ -32,6 +36,7 @@ pub mod usage;
 pub mod wait;
 
 pub use agent::Agent;
+pub use calm::Calm;
 pub use mesh::{Mesh, Service};
 pub use place::Place;
 pub use wait::eventually;
