@@ -4,6 +4,7 @@
 //! hint. See `docs/agent-file.md` for users.
 
 mod read;
+mod source;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use mesh_config::document::{Document, Problems, Source};
 use mesh_config::{NodeName, Problem, read_text};
 
 use crate::vocabulary::{Congestion, RecordLayer};
+
+pub use source::{Endpoint, EtcdSource, HttpsSource, Sources, TlsFiles};
 
 /// What one host's agent is told about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct AgentFile {
     pub congestion: Congestion,
     /// How many threads move bytes. `None`: half as many as there are cores, so that the applications have as many.
     pub threads: Option<usize>,
+    /// From where, besides its peers, it gets signed mesh documents.
+    pub sources: Sources,
     /// How the agent logs.
     pub log: Log,
     /// What the agent bounds.

@@ -6,6 +6,7 @@ mod explain;
 mod lock;
 mod measure;
 mod on_disk;
+mod sources;
 mod start;
 
 use std::path::Path;
@@ -62,10 +63,18 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     tasks.spawn(reading);
     let (distribution, documents, signed) = Distribution::start(dir, host.clone(), had).map_err(StartError::Kept)?;
     tasks.spawn(distribution.run());
+    let (sources, following) = {
+        let running = host.snapshot.load_full();
+        let text = signed.borrow().as_ref().map(|in_force| in_force.document.clone());
+        let text = text.as_ref().map(|document| document.text());
+        crate::sources::start(&file.sources, dir, running.mesh.name(), text, &host, &documents)
+    };
+    following.into_iter().for_each(|task| drop(tasks.spawn(task)));
     let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, ports, signed };
     let (reloader, reload) = Reloader::start(start, host.clone(), peers.clone()).await;
     let drain = Arc::new(Drain::default());
-    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, on_disk, documents, drain.clone()));
+    let view =
+        Arc::new(View::new(host.clone(), peers.clone(), reload, (on_disk, documents, sources), drain.clone()));
     let mut reloading = JoinSet::new();
     reloading.spawn(reloader.run(hangup));
     let stopped = {

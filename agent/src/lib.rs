@@ -17,6 +17,8 @@ pub mod reconcile;
 pub mod refusals;
 pub mod services;
 pub mod snapshot;
+pub mod source;
+pub mod sources;
 pub mod splice;
 pub mod table;
 pub mod tcp;

@@ -12,6 +12,7 @@
 
 mod answer;
 pub mod documents;
+mod files;
 mod listeners;
 pub mod plan;
 mod ports;

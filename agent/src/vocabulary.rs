@@ -30,6 +30,31 @@ impl PeerState {
     }
 }
 
+/// The kinds of sources of mesh documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceKind {
+    /// The mesh file in the agent's directory.
+    File,
+    /// The peers, in a signed mesh.
+    Gossip,
+    /// An etcd cluster.
+    Etcd,
+    /// A web server.
+    Https,
+}
+
+impl SourceKind {
+    /// A stable name: JSON, metric labels, audit events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Gossip => "gossip",
+            Self::Etcd => "etcd",
+            Self::Https => "https",
+        }
+    }
+}
+
 /// Who makes the records of TLS over TCP, after the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecordLayer {

@@ -244,6 +244,20 @@ pub(crate) fn status() -> Status {
                 message: "unknown key `adress`".into(),
             }),
         },
+        sources: vec![Source {
+            kind: "etcd".into(),
+            place: "https://etcd-1:2379 below /adit/lab/".into(),
+            state: "failing".into(),
+            since: datetime!(2026-01-30 21:00 UTC).into(),
+            answered_at: Some(datetime!(2026-01-30 20:59 UTC).into()),
+            mesh_version: Some(12),
+            failures: 7,
+            error: Some(SourceError {
+                reason: "unreachable".into(),
+                message: "https://etcd-1:2379 cannot be reached: Connection refused (os error 111)".into(),
+                hint: "it is tried again by itself; see whether the server runs, and what is between".into(),
+            }),
+        }],
         published: None,
         certificate: Some(Certificate {
             not_after: datetime!(2026-02-03 12:00 UTC).into(),

@@ -14,7 +14,7 @@ use super::timestamp::Timestamp;
 use crate::refusals::Layer;
 pub use crate::vocabulary::{Direction, Path, PeerState, Role};
 pub use drain::{DrainRequest, DrainState, Draining};
-pub use published::{Fork, Publication, Published};
+pub use published::{Fork, Publication, Published, Source, SourceError};
 pub use reload::{
     AgentChange, CertificateChange, CutConnection, FailedListener, LinkChanges, Listener, ListenerChanges, MeshChange,
     PermitChange, Reload, ReloadRequest,
@@ -43,6 +43,9 @@ pub struct Status {
     pub epochs: Epochs,
     /// Where the mesh document comes from and whether the newest one holds.
     pub config: Config,
+    /// From where, besides the peers, signed mesh documents come.
+    #[serde(default)]
+    pub sources: Vec<Source>,
     /// The signed mesh document in force; `null` in a mesh that is not signed.
     #[serde(default)]
     pub published: Option<Published>,

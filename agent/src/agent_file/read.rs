@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_config::document::{Item, Problems, Table};
 use mesh_config::{Fault, NodeName, parse_listener, quote};
 
-use super::{AgentFile, Limits, Log, LogFormat, LogLevel};
+use super::{AgentFile, Limits, Log, LogFormat, LogLevel, Sources, source};
 use crate::vocabulary::{Congestion, CongestionName, RecordLayer};
 
 /// A shorter wait than this fails on healthy networks.
@@ -52,6 +52,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
     let record_layer = root.choice("record_layer", &layers, problems);
     let congestion = root.parsed("congestion", problems, congestion);
     let threads = count(&mut root, "threads", 1, MOST_THREADS, problems);
+    let sources = root.table("source", problems).map_or(Sources::default(), |table| source::read(table, problems));
     let log = root.table("log", problems).map_or(Log::default(), |table| read_log(table, problems));
     let limits = root.table("limits", problems).map_or(Limits::default(), |table| read_limits(table, problems));
     root.finish(problems);
@@ -63,6 +64,7 @@ pub(super) fn root(mut root: Table<'_>, problems: &mut Problems<'_>) -> Option<A
         record_layer: record_layer.map(|layer| layer.value).unwrap_or_default(),
         congestion: congestion.map(|congestion| congestion.value).unwrap_or_default(),
         threads: threads.map(|threads| threads.value),
+        sources,
         log,
         limits,
     })

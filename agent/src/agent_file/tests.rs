@@ -197,3 +197,86 @@ fn a_file_that_is_not_there_is_told() {
     let problems = AgentFile::load(Path::new("/nonexistent/agent.toml")).unwrap_err();
     assert!(problems[0].to_string().starts_with("/nonexistent/agent.toml: error: cannot be read"));
 }
+
+#[test]
+fn sources_are_read_with_what_they_need() {
+    let file = good("node = \"alpha\"\n");
+    assert_eq!(file.sources, Sources::default());
+    let file = good(
+        r#"
+        node = "alpha"
+        [source.etcd]
+        endpoints = ["https://etcd-1.example.net", "https://[2001:db8::1]:4001", "http://127.0.0.1:2379"]
+        prefix = "/fleet/lab"
+        ca = "etcd-ca.pem"
+        certificate = "/etc/pki/client.pem"
+        key = "etcd.key"
+        user = "adit"
+        password_file = "etcd.password"
+        poll = "5m"
+        [source.https]
+        url = "https://config.example.net/lab/mesh.signed?v=1"
+        "#,
+    );
+    let etcd = file.sources.etcd.unwrap();
+    let endpoints: Vec<_> = etcd.endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["https://etcd-1.example.net:2379", "https://[2001:db8::1]:4001", "http://127.0.0.1:2379"]);
+    assert_eq!((etcd.prefix.as_deref(), etcd.poll.as_secs()), (Some("/fleet/lab/"), 300));
+    assert_eq!(etcd.login, Some(("adit".into(), "etcd.password".into())));
+    assert_eq!(etcd.tls.client, Some(("/etc/pki/client.pem".into(), "etcd.key".into())));
+    let https = file.sources.https.unwrap();
+    assert_eq!(
+        (https.endpoint.to_string(), &*https.path),
+        ("https://config.example.net:443".into(), "/lab/mesh.signed?v=1")
+    );
+    assert_eq!((https.tls, https.poll.as_secs()), (TlsFiles::default(), 60));
+    // Without TLS only if that is said.
+    good("node = \"alpha\"\n[source.etcd]\nendpoints = \"http://10.0.0.1:2379\"\nplaintext = true\n");
+}
+
+#[test]
+fn sources_that_cannot_be_used_are_told_at_their_place() {
+    let etcd = |lines: &str| bad(&format!("node = \"alpha\"\n[source.etcd]\n{lines}"));
+    let https = |lines: &str| bad(&format!("node = \"alpha\"\n[source.https]\n{lines}"));
+    let good = "endpoints = \"https://etcd:2379\"\n";
+    for (found, wanted) in [
+        (etcd(""), "2:1 [source.etcd] needs `endpoints` | add `endpoints = [\"https://etcd-1.example.net:2379\"]`"),
+        (etcd("endpoints = []\n"), "3:13 `endpoints` names no server | name the members of the cluster"),
+        (
+            etcd("endpoints = \"http://10.0.0.1:2379\"\n"),
+            "3:13 http://10.0.0.1:2379 is another host without TLS: whoever is on the way sees and stops what passes | write \
+             https://, or add `plaintext = true` if that is meant",
+        ),
+        (
+            etcd("endpoints = \"https://etcd:2379/v3\"\n"),
+            "3:13 `https://etcd:2379/v3` has a path, and etcd's API has none | write \"https://etcd:2379\"; where the keys are is \
+             `prefix`",
+        ),
+        (
+            etcd("endpoints = \"etcd:2379\"\n"),
+            "3:13 `etcd:2379` is not a URL that can be used: it begins with neither https:// nor http:// | write \
+             \"https://etcd:2379\"",
+        ),
+        (
+            etcd("endpoints = \"https://adit:secret@etcd\"\n"),
+            "3:13 `https://adit:secret@etcd` is not a URL that can be used: it has a user or a password in it, which would show in \
+             logs | -",
+        ),
+        (
+            etcd(&format!("{good}prefix = \"/\"\n")),
+            "4:10 `/` cannot be the beginning of keys: other keys may begin with it as well | write one such as \"/adit/lab/\"",
+        ),
+        (
+            etcd(&format!("{good}user = \"adit\"\n")),
+            "4:8 a user needs a password | add `password_file = \"etcd.password\"`",
+        ),
+        (etcd(&format!("{good}password_file = \"p\"\n")), "4:17 a password needs a user | add `user = \"NAME\"`"),
+        (etcd(&format!("{good}certificate = \"c.pem\"\n")), "4:15 a certificate needs its key | add `key = \"FILE\"`"),
+        (etcd(&format!("{good}key = \"k\"\n")), "4:7 a key needs its certificate | add `certificate = \"FILE\"`"),
+        (etcd(&format!("{good}poll = \"10ms\"\n")), "4:8 `poll` is from \"1s\" to \"1d\" | -"),
+        (https("url = \"http://config/mesh\"\n"), "3:7 `http://config/mesh` is without TLS | write https://"),
+        (https(""), "2:1 [source.https] needs `url` | add `url = \"https://config.example.net/lab/mesh.signed\"`"),
+    ] {
+        assert_eq!(found, [wanted]);
+    }
+}

@@ -7,12 +7,12 @@ use std::time::Duration;
 use mesh_config::{NodeName, ServiceName};
 use time::OffsetDateTime;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::drain::{Drain, Times};
 use super::on_disk::{OnDisk, Reader};
-use super::{explain, measure};
+use super::{explain, measure, sources};
 use crate::admin::backend::{Backend, Failure, FailureKind};
 use crate::admin::timestamp::Timestamp;
 use crate::admin::view::{
@@ -20,7 +20,7 @@ use crate::admin::view::{
     DrainState, Draining, Epochs, Explain, Fork as ForkView, Lanes, Peer as PeerView, Probe, Publication,
     Published as PublishedView, Refusal as RefusalView, Reload, ReloadRequest, Service as ServiceView, Status,
 };
-use crate::distribution::{Fork, Handle as Documents, Shown};
+use crate::distribution::{Came, Fork, Handle as Documents, Shown};
 use crate::host::{Host, Phase};
 use crate::identity::published::Published;
 use crate::peers::peer::Peer;
@@ -29,6 +29,7 @@ use crate::reason::Reason;
 use crate::reconcile::documents::signed_file;
 use crate::reconcile::{Handle, State as Reconciled};
 use crate::refusals::Entry;
+use crate::sources::Shown as SourceShown;
 use crate::table::{Connection, Event, State};
 use crate::transport::message::TraceId;
 use crate::vocabulary::Path;
@@ -45,8 +46,9 @@ pub struct View {
     pub(super) host: Arc<Host>,
     pub(super) peers: Arc<Peers>,
     reload: Handle,
-    on_disk: Reader,
-    documents: Documents,
+    pub(super) on_disk: Reader,
+    pub(super) documents: Documents,
+    pub(super) sources: Vec<watch::Receiver<SourceShown>>,
     drain: Arc<Drain>,
     started: Instant,
 }
@@ -56,11 +58,10 @@ impl View {
         host: Arc<Host>,
         peers: Arc<Peers>,
         reload: Handle,
-        on_disk: Reader,
-        documents: Documents,
+        (on_disk, documents, sources): (Reader, Documents, Vec<watch::Receiver<SourceShown>>),
         drain: Arc<Drain>,
     ) -> Self {
-        Self { host, peers, reload, on_disk, documents, drain, started: Instant::now() }
+        Self { host, peers, reload, on_disk, documents, sources, drain, started: Instant::now() }
     }
 
     /// The services of this node as they stand.
@@ -129,6 +130,8 @@ impl Backend for View {
                     .to_owned(),
             );
         }
+        let sources = self.sources.iter().map(|source| source.borrow().clone());
+        warnings.extend(sources.filter_map(|source| sources::warning(&source, &documents)));
         if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
             warnings.push(format!("this node's certificate is not valid now, so no new link comes up: {rejection}"));
         }
@@ -151,6 +154,7 @@ impl Backend for View {
                 trust: snapshot.epochs.trust,
             },
             config,
+            sources: self.sources.iter().map(|source| sources::view(&source.borrow())).collect(),
             published: documents.in_force.as_ref().map(|document| published_view(document, &documents)),
             certificate: Some(Certificate {
                 not_after: Timestamp::from(identity.not_after()),
@@ -300,6 +304,8 @@ fn published_view(document: &Published, shown: &Shown) -> PublishedView {
         refresh_by: timestamp(header.refresh_by()),
         publisher: document.signer().name.to_string(),
         certificate: document.signer().serial.clone(),
+        came: shown.came.as_ref().map(|came| came.name().to_owned()),
+        came_from: shown.came.as_ref().and_then(Came::peer).map(ToString::to_string),
         forks: shown
             .forks
             .iter()

@@ -47,6 +47,7 @@ pub(super) async fn explain(view: &View, from: NodeName, service: ServiceName) -
     }
     let Some(found) = mesh.service(service.as_str()) else { return Err(Failure::unknown_service(&service)) };
     let on = list(found.on());
+    steps.ok("mesh document", format!("version {}, {}", mesh.version(), view.provenance()));
     steps.ok("service", format!("`{service}` is offered by {on}"));
 
     if found.offered_by(&from) {

@@ -1,5 +1,7 @@
 //! `adit check`: does this mesh file, or this host's directory, hold together? Offline: asks no agent.
 
+mod signed;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,10 +56,24 @@ fn validity(text: &str) -> Result<Duration, String> {
 pub async fn run(args: CheckArgs, ctx: &Context, out: &mut dyn Write) -> Result<(), CliError> {
     let alone = args.file.is_some();
     let path = args.file.unwrap_or_else(|| ctx.dir.join(MESH_FILE));
-    let (mesh, mut problems) = load(&path);
-    let host = if alone { None } else { AgentFile::load(&ctx.dir.join(AGENT_FILE)).ok().map(|(file, _)| file.node) };
+    let (mut mesh, mut problems) = load(&path);
+    let agent = if alone { None } else { AgentFile::load(&ctx.dir.join(AGENT_FILE)).ok().map(|(file, _)| file) };
+    let host = agent.as_ref().map(|file| file.node.clone());
+    let mut had = None;
     if !alone {
-        problems.extend(directory(&ctx.dir, mesh.as_ref(), args.min_validity, ctx.clock.now()));
+        let now = ctx.clock.now();
+        let trust = Trust::load(&ctx.dir, now).ok().map(|(trust, _)| trust);
+        let signed = signed::look(&ctx.dir, trust.as_ref(), mesh.as_ref().map(Mesh::name), now);
+        had = signed.had;
+        if let Some(in_force) = had.as_ref().and_then(|had| had.in_force.as_ref())
+            && path.symlink_metadata().is_err()
+        {
+            // Beside a signed document there need be no mesh file.
+            (mesh, problems) = (Some(in_force.mesh().as_ref().clone()), Vec::new());
+        }
+        problems.extend(signed.problems);
+        problems.extend(directory(&ctx.dir, mesh.as_ref(), args.min_validity, now));
+        problems.extend(agent.iter().flat_map(|file| signed::of_sources(&ctx.dir, file)));
     }
     let next = args.diff.map(|path| load(&path));
     let changes = next.map(|(next, found)| {
@@ -67,6 +83,9 @@ pub async fn run(args: CheckArgs, ctx: &Context, out: &mut dyn Write) -> Result<
     });
     if ctx.json {
         let mut document = serde_json::json!({ "problems": problems });
+        if !alone {
+            (document["signed"], document["sources"]) = signed::json(had.as_ref(), agent.as_ref());
+        }
         if let Some(changes) = &changes {
             document["diff"] = serde_json::json!(changes.as_ref().map(|(diff, _)| diff));
             if let Some(host) = changes.as_ref().and_then(|(_, host)| host.as_ref()) {
@@ -75,6 +94,9 @@ pub async fn run(args: CheckArgs, ctx: &Context, out: &mut dyn Write) -> Result<
         }
         ctx.write_json(out, &document)?;
     } else {
+        for line in signed::told(had.as_ref(), agent.as_ref()) {
+            written(writeln!(out, "{line}"))?;
+        }
         written(render(&problems, mesh.as_ref(), changes.flatten().as_ref(), ctx, out))?;
     }
     if problems.iter().any(Problem::is_error) { Err(told(2)) } else { Ok(()) }

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use mesh_config::Diff;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -27,10 +29,14 @@ pub enum MeshCommand {
                             It is read from DIR/state, whether an agent runs or not; the last 64 documents are kept there.")]
     Log,
     /// Print the mesh file of the signed document in force, or of an earlier version
-    #[command(after_help = "Examples:\n  adit mesh show > mesh.toml   take back an edit\n  adit mesh show 7")]
+    #[command(after_help = "Examples:\n  adit mesh show > mesh.toml   take back an edit\n  adit mesh show 7\n  \
+                            adit mesh show --signed > /srv/www/mesh.signed   for web servers")]
     Show {
         /// The version; that in force if not given
         version: Option<u64>,
+        /// The whole signed document instead, as `[source.https]` fetches it from a web server
+        #[arg(long)]
+        signed: bool,
     },
 }
 
@@ -50,7 +56,7 @@ pub fn run(command: &MeshCommand, ctx: &Context, out: &mut dyn Write) -> Result<
     let trust = Trust::load(&ctx.dir, now).map_err(|e| CliError::failed("trust", with_causes(&e)).hint(e.hint()))?.0;
     let had = Had::read(&ctx.dir, &trust, None, now).map_err(|e| of_store(&e))?;
     match command {
-        MeshCommand::Show { version } => {
+        MeshCommand::Show { version, signed } => {
             let wanted = |document: &&Arc<Published>| version.is_none_or(|v| document.rank().version.number() == v);
             let found = match version {
                 None => had.in_force.as_ref(),
@@ -64,7 +70,14 @@ pub fn run(command: &MeshCommand, ctx: &Context, out: &mut dyn Write) -> Result<
                 }
             })?;
             if ctx.json {
-                return ctx.write_json(out, &json!({"version": found.rank().version, "text": found.text()}));
+                let mut document = json!({"version": found.rank().version, "text": found.text()});
+                if *signed {
+                    document["signed"] = json!(BASE64.encode(found.bytes()));
+                }
+                return ctx.write_json(out, &document);
+            }
+            if *signed {
+                return written(out.write_all(found.bytes()).and_then(|()| out.flush()));
             }
             written(out.write_all(found.text().as_bytes()))
         }

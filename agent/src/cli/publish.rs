@@ -1,5 +1,7 @@
 //! `adit publish`: signs a mesh document and hands it to the mesh.
 
+mod to;
+
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use mesh_config::{Diff, Digest, Editor, Mesh, MeshVersion, NodeName, read_text};
 use serde_json::json;
 use time::OffsetDateTime;
 
+use self::to::{Remote, To};
 use super::changes;
 use super::context::{Context, with_causes, written};
 use super::error::{CliError, REFUSED};
@@ -33,7 +36,9 @@ const SOON: time::Duration = time::Duration::days(14);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  adit publish mesh.toml           show what changes, ask, and publish\n  \
                         adit publish mesh.toml --yes     without asking\n  \
-                        adit publish --rollback 7        the content of version 7 again, under a new version\n\n\
+                        adit publish --rollback 7        the content of version 7 again, under a new version\n  \
+                        adit publish mesh.toml --to etcd  also put it into the etcd of [source.etcd] in DIR/agent.toml\n  \
+                        adit publish --to etcd           put the document in force there, as it was signed\n\n\
                         It needs a publisher's key, which `adit ca delegate NAME` makes: it is looked for in DIR, then in\n\
                         DIR/publishers. The version is raised by itself. Where no agent runs with DIR, the document is kept\n\
                         in DIR/state and handed on when one does.\n\n\
@@ -41,7 +46,7 @@ const SOON: time::Duration = time::Duration::days(14);
                         if it was not published or is not in force here.")]
 pub struct PublishArgs {
     /// The mesh file
-    #[arg(required_unless_present = "rollback", conflicts_with = "rollback")]
+    #[arg(required_unless_present_any = ["rollback", "to"], conflicts_with = "rollback")]
     file: Option<PathBuf>,
     /// Do not ask
     #[arg(long, short)]
@@ -52,6 +57,9 @@ pub struct PublishArgs {
     /// The directory with publisher.key and publisher.pem
     #[arg(long, value_name = "DIRECTORY")]
     publisher: Option<PathBuf>,
+    /// Put it there as well, where a fleet fetches it; without FILE the document in force, as it was signed
+    #[arg(long, value_name = "SOURCE")]
+    to: Option<To>,
 }
 
 /// What is to be published, and on top of what.
@@ -72,13 +80,24 @@ struct Draft {
 pub async fn run(args: PublishArgs, ctx: &Context, out: &mut dyn Write) -> Result<(), CliError> {
     let now = ctx.clock.now();
     let trust = Trust::load(&ctx.dir, now).map_err(|e| CliError::failed("trust", with_causes(&e)).hint(e.hint()))?.0;
+    if args.to.is_some() && args.file.is_none() && args.rollback.is_none() {
+        let had = Had::read(&ctx.dir, &trust, None, now).map_err(|e| of_store(&e))?;
+        return to::copy(ctx, &had, &trust, out).await;
+    }
     let publisher = Publisher::load(&ctx.dir, args.publisher.as_deref(), &trust, now)?;
     let agent = match ctx.client().status().await {
         Ok(status) => Some(status),
         Err(ClientError::NotRunning(_)) => None,
         Err(error) => return Err(ctx.failed(error)),
     };
-    let had = Had::read(&ctx.dir, &trust, Some(&publisher.signer.mesh), now).map_err(|e| of_store(&e))?;
+    let mut had = Had::read(&ctx.dir, &trust, Some(&publisher.signer.mesh), now).map_err(|e| of_store(&e))?;
+    let mut remote = match args.to {
+        Some(To::Etcd) => Some(Remote::open(ctx, &publisher.signer.mesh, &trust).await?),
+        None => None,
+    };
+    if let Some(remote) = &remote {
+        remote.teach(&mut had);
+    }
     let source = source(&args, &had)?;
     let draft = draft(&source, ctx, agent.as_ref(), &had, &publisher)?;
 
@@ -95,6 +114,10 @@ pub async fn run(args: PublishArgs, ctx: &Context, out: &mut dyn Write) -> Resul
     let document = sign(&draft, &publisher, ctx, now)?;
     let document = verify(document.into(), &trust, Some(&publisher.signer.mesh), now, Occasion::Arrival);
     let document = document.map_err(|why| refused(&why))?;
+    let put = match &mut remote {
+        Some(remote) => Some(remote.put(&document).await?),
+        None => None,
+    };
     match &agent {
         Some(_) => drop(ctx.client().publish(document.bytes().to_vec()).await.map_err(|e| ctx.failed(e))?),
         None => keep(&document, &draft, &had, &trust, ctx, now)?,
@@ -119,11 +142,16 @@ pub async fn run(args: PublishArgs, ctx: &Context, out: &mut dyn Write) -> Resul
                 "certificate": document.signer().serial,
                 "first": draft.first,
                 "in_force": agent.is_some(),
+                "to": remote.as_ref().zip(put).map(|(remote, put)| to::told(remote, put)),
                 "diff": diff,
             }),
         );
     }
-    written(conclude(&document, &draft, agent.is_some(), ctx, out))
+    written(conclude(&document, &draft, agent.is_some(), ctx, out))?;
+    if let Some((remote, put)) = remote.zip(put) {
+        written(writeln!(out, "it is in etcd, in {} keys that are new: {}", put.written, remote.place()))?;
+    }
+    Ok(())
 }
 
 /// Where the text comes from.

@@ -66,8 +66,18 @@ pub(super) fn render(s: &Status, now: OffsetDateTime, all: bool, paint: Paint, o
     );
     writeln!(out, "{}{}", name("mesh file"), paint.text(Tone::Plain, &from))?;
     if let Some(p) = &s.published {
-        let text =
-            format!("by {} on {}; publish again by {}", p.publisher, minute(p.published_at), minute(p.refresh_by));
+        let came = match (p.came.as_deref(), p.came_from.as_deref()) {
+            (None | Some("disk"), _) => String::new(),
+            (Some("publish"), _) => ", on this host".to_owned(),
+            (Some(_), Some(peer)) => format!(", came from {peer}"),
+            (Some(source), None) => format!(", came from {source}"),
+        };
+        let text = format!(
+            "by {} on {}{came}; publish again by {}",
+            p.publisher,
+            minute(p.published_at),
+            minute(p.refresh_by)
+        );
         writeln!(out, "{}{}", name("signed"), paint.text(Tone::Plain, &text))?;
     }
     match (&s.config.error, &s.config.on_disk_digest) {
@@ -89,6 +99,16 @@ pub(super) fn render(s: &Status, now: OffsetDateTime, all: bool, paint: Paint, o
         (None, None) if s.published.is_some() => {}
         (None, None) => writeln!(out, "{}{}", name(""), paint.text(Tone::Warn, "the one on disk cannot be read"))?,
         _ => {}
+    }
+    for source in &s.sources {
+        let version = source.mesh_version.map_or("no document yet".to_owned(), |version| format!("version {version}"));
+        let (tone, state) = match (&*source.state, &source.error) {
+            ("in_touch", _) => (Tone::Plain, format!("in touch, {version}")),
+            (_, Some(error)) => (Tone::Bad, format!("failing since {}: {}", minute(source.since), error.message)),
+            (state, None) => (Tone::Warn, state.to_owned()),
+        };
+        let text = format!("{} at {}: {state}", source.kind, source.place);
+        writeln!(out, "{}{}", name("source"), paint.text(tone, &text))?;
     }
     match &s.certificate {
         None => writeln!(out, "{}{}", name("certificate"), paint.text(Tone::Bad, "none"))?,

@@ -82,6 +82,7 @@ fn status_reads_so() {
     well.config.error = None;
     well.config.on_disk_digest = Some(well.config.loaded_digest.clone());
     well.certificate.as_mut().unwrap().not_after = datetime!(2026-01-31 11:00 UTC).into();
+    well.sources.clear();
     well.warnings.clear();
     well.refusals.clear();
     well.peers.clear();

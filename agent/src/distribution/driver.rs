@@ -1,45 +1,37 @@
-//! The task that owns what is known of signed documents.
+//! The task that owns what is known of signed documents: has each judged, kept, and brought into force.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_config::gossip::{Gossip, Message, Output, Pace, Verdict};
 use mesh_config::published::{Arrival, MAX_HEADS, Rank};
 use mesh_config::{Digest, NodeName};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::handle::{Ask, Fork, Handle, InForce, Shown, Signed};
+use super::handle::{Answer, Ask, By, Came, Fork, Handle, InForce, NotTaken, Shown, Signed};
+use super::neighbours::Neighbours;
+use super::refuse;
 use super::store::{Had, Store, StoreError};
-use super::transfer::{Fetch, Serving};
 use crate::admin::backend::{Failure, FailureKind};
 use crate::host::{Host, Phase};
 use crate::identity::published::{Occasion, Published, Refused, Signer, verify};
 use crate::logging::audit;
-use crate::peers::control::Said;
-use crate::peers::gossip::Line;
-use crate::refusals::{Layer, Refusal};
-use crate::vocabulary::Direction;
+use crate::source::{Heard, MeshSource as _};
 
 /// Requests to publish that wait for their turn.
 const ASKS: usize = 4;
 /// How often what may have passed is tried again: a disk that was full, a channel that was busy.
 const AGAIN: Duration = Duration::from_secs(5);
-/// After how many of these times a peer is asked anew whose document had a signer who was not yet valid: what it did wrong is
-/// forgotten by that.
-const LATER: u32 = 12;
 /// Texts of documents whose digests are remembered.
 const HAD: usize = 256;
-
-type Answer = oneshot::Sender<Result<Arc<Published>, Failure>>;
 
 /// Where a document came from.
 enum Origin {
     Peer(NodeName, Digest),
-    Here(Answer),
+    Asked(By, Answer),
 }
 
 /// What the tasks beside the runtime bring.
@@ -50,29 +42,16 @@ enum Done {
     LookedAgain(Box<Option<Refused>>),
 }
 
-/// A linked peer.
-pub(super) struct Linked {
-    pub(super) line: Line,
-    /// What it said that it knows.
-    pub(super) offers: Vec<Rank>,
-    pub(super) fetch: Option<Fetch>,
-    pub(super) serving: Option<Serving>,
-}
-
 /// Owns what is known of signed documents, and brings the greatest into force.
 pub struct Distribution {
-    pub(super) host: Arc<Host>,
-    pub(super) gossip: Gossip,
-    began: Instant,
-    said: mpsc::Receiver<Said>,
+    host: Arc<Host>,
+    peers: Neighbours,
     asks: mpsc::Receiver<Ask>,
-    pub(super) linked: BTreeMap<NodeName, Linked>,
-    /// What was said on connections that are not yet shown: the last summary of each peer.
-    pub(super) early: BTreeMap<NodeName, (u64, Vec<Rank>)>,
     tasks: JoinSet<Done>,
     /// At home while nothing is being written.
     store: Option<Store>,
-    signers: BTreeMap<Rank, Signer>,
+    /// Who signed the documents that are known, and how they came.
+    known: BTreeMap<Rank, (Signer, Came)>,
     had: VecDeque<Digest>,
     /// To be kept, and then brought into force.
     next: Option<Arc<Published>>,
@@ -82,12 +61,6 @@ pub struct Distribution {
     past: Vec<Arc<Published>>,
     /// Those who wait until their document is kept.
     waiting: Vec<(Arc<Published>, Answer)>,
-    /// Peers whose documents may be taken at another time.
-    again: BTreeSet<NodeName>,
-    /// Peers whose channel was too busy for what was to be said.
-    pub(super) busy: BTreeSet<NodeName>,
-    /// Ticks since the former were tried.
-    ticks: u32,
     trust_epoch: u64,
     /// What an operator should know.
     error: Option<String>,
@@ -103,28 +76,19 @@ impl Distribution {
     pub fn start(dir: &Path, host: Arc<Host>, had: Had) -> Result<(Self, Handle, Signed), ca::Error> {
         let store = Store::open(dir)?;
         let (sender, asks) = mpsc::channel(ASKS);
-        let (never, closed) = mpsc::channel(1);
-        drop(never);
         let trust_epoch = host.snapshot.load().epochs.trust;
         let mut this = Self {
-            said: host.gossip.said().unwrap_or(closed),
+            peers: Neighbours::new(host.clone()),
             host,
-            gossip: Gossip::new(Pace::default()),
-            began: Instant::now(),
             asks,
-            linked: BTreeMap::new(),
-            early: BTreeMap::new(),
             tasks: JoinSet::new(),
             store: Some(store),
-            signers: BTreeMap::new(),
+            known: BTreeMap::new(),
             had: had.before.into_iter().collect(),
             next: None,
             unkept: None,
             past: Vec::new(),
             waiting: Vec::new(),
-            again: BTreeSet::new(),
-            busy: BTreeSet::new(),
-            ticks: 0,
             trust_epoch,
             error: None,
             in_force: watch::Sender::new(None),
@@ -154,38 +118,27 @@ impl Distribution {
         let mut again = interval(AGAIN);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.relink();
             self.work();
-            let timeout = self.gossip.next_timeout().map(|at| self.began + at);
             tokio::select! {
                 () = &mut draining => return,
-                Some(said) = self.said.recv() => self.hear(said),
-                Some(ask) = self.asks.recv() => self.verify(Origin::Here(ask.answer), ask.document),
+                // What fails with a peer is that peer's business, and is told there.
+                Ok(Heard::Document((peer, id, document))) = self.peers.next() => {
+                    self.verify(Origin::Peer(peer, id), document);
+                }
+                Some(ask) = self.asks.recv() => self.verify(Origin::Asked(ask.by, ask.answer), ask.document),
                 Some(done) = self.tasks.join_next() => match done {
                     Ok(done) => self.done(done),
                     // Whoever runs this has the agent stop: what would be done next is not known.
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
-                () = host.gossip.changed() => {}
-                () = at(timeout) => {}
                 _ = again.tick() => self.try_again(),
             }
         }
     }
 
-    pub(super) fn now(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// Does what the machine wants, and what is to be written.
+    /// Writes what is to be written.
     fn work(&mut self) {
-        while let Some(output) = self.gossip.poll(self.now()) {
-            match output {
-                Output::Send { to, message } => self.send(&to, message),
-                Output::Judge { from, id, document } => self.verify(Origin::Peer(from, id), document),
-            }
-        }
         let Some(mut store) = self.store.take() else { return };
         if let Some(document) = self.next.take() {
             let running = self.host.snapshot.load().mesh.digest();
@@ -232,23 +185,12 @@ impl Distribution {
                     true => Ok(Arc::new(document)),
                     false => Err(Refused::Replayed(document.rank())),
                 });
-                let verdict = match &result {
-                    Ok(document) => Verdict::Genuine(document.header().clone()),
-                    Err(why) => {
-                        self.refuse(Some(&peer), why);
-                        if why.may_pass() {
-                            self.again.insert(peer.clone());
-                        }
-                        Verdict::Refused
-                    }
-                };
-                let now = self.now();
-                self.gossip.judged(&peer, id, bytes, verdict, now);
+                self.peers.verified(&peer, id, bytes, result.as_deref());
                 if let Ok(document) = result {
-                    self.arrived(&document, Some(&peer));
+                    self.arrived(&document, Came::Peer(peer));
                 }
             }
-            Done::Verified(Origin::Here(answer), _, result) => self.published(*result, answer),
+            Done::Verified(Origin::Asked(by, answer), _, result) => self.handed_over(*result, by, answer),
             Done::Kept(store, document, Ok(())) => {
                 self.store = Some(store);
                 self.put_aside(document.clone());
@@ -268,10 +210,10 @@ impl Distribution {
                 tracing::error!("{text}");
                 for (_, answer) in self.waiting.drain(..) {
                     let failure = Failure::new(FailureKind::Internal, error.code(), text.clone());
-                    answer.send(Err(failure)).ok();
+                    answer.send(Err(NotTaken::Failed(failure))).ok();
                 }
                 if let ca::Error::BelowFloor { rank, floor } = error {
-                    self.refuse(None, &Refused::Older { rank, floor });
+                    refuse(&self.host, None, None, &Refused::Older { rank, floor });
                 } else {
                     self.unkept = Some(document);
                 }
@@ -300,36 +242,50 @@ impl Distribution {
         }
     }
 
-    /// A publisher on this host has signed a document.
-    fn published(&mut self, result: Result<Published, Refused>, answer: Answer) {
-        let result = result.and_then(|document| {
-            let rank = document.rank();
-            match self.gossip.heads().winner().map(|winner| winner.rank()) {
-                Some(winner) if winner == rank => Err(Refused::Replayed(rank)),
-                Some(floor) if rank < floor => Err(Refused::Older { rank, floor }),
-                _ => Ok(Arc::new(document)),
-            }
-        });
-        match result {
-            Ok(document) => {
-                self.gossip.publish(document.header().clone(), document.bytes().clone());
-                self.waiting.push((document.clone(), answer));
-                self.arrived(&document, None);
-            }
+    /// A publisher on this host has signed a document, or a source has one.
+    fn handed_over(&mut self, result: Result<Published, Refused>, by: By, answer: Answer) {
+        let document = match result.and_then(|document| self.place(document, by)) {
+            Ok(document) => document,
             Err(why) => {
-                self.refuse(None, &why);
-                let failure = Failure::new(FailureKind::Refused, why.name(), why.to_string()).with_hint(why.hint());
-                answer.send(Err(failure)).ok();
+                refuse(&self.host, None, by.source(), &why);
+                // Whoever asked may have gone.
+                answer.send(Err(NotTaken::Refused(why))).ok();
+                return;
             }
+        };
+        let arrival = self.peers.publish(&document);
+        if matches!(arrival, Arrival::Wins | Arrival::Kept) {
+            self.arrived(&document, Came::from(by));
+        }
+        let (rank, kept) = (document.rank(), self.in_force.borrow().as_ref().map(|in_force| in_force.document.rank()));
+        let wins = self.peers.heads().winner().is_some_and(|winner| winner.rank() == rank);
+        if wins && kept != Some(rank) {
+            self.waiting.push((document, answer));
+        } else {
+            answer.send(Ok(document)).ok();
+        }
+    }
+
+    /// Whether a genuine document has a place among those that are known. A publisher's is the greatest, or has come already in
+    /// another way. A source may have one as well that was published without knowing the one in force.
+    fn place(&self, document: Published, by: By) -> Result<Arc<Published>, Refused> {
+        let rank = document.rank();
+        let Some(winner) = self.peers.heads().winner() else { return Ok(Arc::new(document)) };
+        let floor = winner.rank();
+        match by {
+            By::Publisher if rank < floor => Err(Refused::Older { rank, floor }),
+            By::Source(_) if rank < floor && winner.stands_on(rank) => Err(Refused::Older { rank, floor }),
+            _ => Ok(Arc::new(document)),
         }
     }
 
     /// A publisher's document is among those that are known, or was too old for that.
-    fn arrived(&mut self, document: &Arc<Published>, peer: Option<&NodeName>) {
+    fn arrived(&mut self, document: &Arc<Published>, came: Came) {
         let rank = document.rank();
-        audit::mesh_document(peer, rank, &document.signer().name, &document.signer().serial);
-        self.note(document);
-        let heads = self.gossip.heads();
+        let (peer, source) = (came.peer(), came.source());
+        audit::mesh_document((peer, source), rank, &document.signer().name, &document.signer().serial);
+        self.note(document, came);
+        let heads = self.peers.heads();
         if heads.winner().is_some_and(|winner| winner.rank() == rank) {
             (self.next, self.unkept) = (Some(document.clone()), None);
         } else if heads.header(rank).is_some() {
@@ -349,8 +305,8 @@ impl Distribution {
 
     /// Takes in what lay on the disk.
     fn take_in(&mut self, document: &Arc<Published>) {
-        if self.gossip.publish(document.header().clone(), document.bytes().clone()) != Arrival::TooOld {
-            self.note(document);
+        if self.peers.publish(document) != Arrival::TooOld {
+            self.note(document, Came::Disk);
         }
         self.remember_text(document.header().document());
     }
@@ -362,11 +318,11 @@ impl Distribution {
         }
     }
 
-    fn note(&mut self, document: &Published) {
+    fn note(&mut self, document: &Published, came: Came) {
         self.remember_text(document.header().document());
-        self.signers.insert(document.rank(), document.signer().clone());
-        let heads = self.gossip.heads();
-        self.signers.retain(|rank, _| heads.header(*rank).is_some());
+        self.known.entry(document.rank()).or_insert_with(|| (document.signer().clone(), came));
+        let heads = self.peers.heads();
+        self.known.retain(|rank, _| heads.header(*rank).is_some());
     }
 
     /// Brings what is on the disk into force.
@@ -388,29 +344,14 @@ impl Distribution {
     }
 
     fn show(&self) {
-        let forks: Vec<_> = self.gossip.heads().forks().into_iter().map(|header| header.rank()).collect();
+        let forks: Vec<_> = self.peers.heads().forks().into_iter().map(|header| header.rank()).collect();
         self.host.metrics.mesh_forks(forks.len());
-        let signer = |rank| self.signers.get(&rank).map(|signer| signer.name.clone());
+        let signer = |rank| self.known.get(&rank).map(|(signer, _)| signer.name.clone());
         let forks = forks.into_iter().map(|rank| Fork { rank, signer: signer(rank) }).collect();
         let in_force = self.in_force.borrow().as_ref().map(|in_force| in_force.document.clone());
-        self.shown.send_replace(Shown { in_force, forks, error: self.error.clone() });
-    }
-
-    /// Notes a refusal where operators look.
-    pub(super) fn refuse(&self, peer: Option<&NodeName>, why: &Refused) {
-        let detail = format!("a mesh document was not taken: {why}");
-        let refusal = Refusal {
-            direction: Direction::In,
-            peer: peer.cloned(),
-            address: None,
-            service: None,
-            layer: Layer::Document,
-            reason: why.name(),
-            detail,
-        };
-        audit::mesh_document_refused(peer, why.name(), &why.to_string());
-        self.host.metrics.refusal(refusal.layer, refusal.reason);
-        self.host.recent().record(refusal, self.host.clock.now());
+        let came =
+            in_force.as_ref().and_then(|document| self.known.get(&document.rank())).map(|(_, came)| came.clone());
+        self.shown.send_replace(Shown { in_force, came, forks, error: self.error.clone() });
     }
 
     /// Another try for what may have passed: other roots, a clock that has moved on, a channel that was busy.
@@ -419,28 +360,11 @@ impl Distribution {
             self.next.get_or_insert(document);
         }
         let trust = self.host.snapshot.load().epochs.trust;
-        if std::mem::replace(&mut self.trust_epoch, trust) != trust {
-            // Who was a stranger may be one no more, and the other way round.
-            self.again.extend(self.linked.keys().cloned());
-            self.ticks = LATER;
+        let other_roots = std::mem::replace(&mut self.trust_epoch, trust) != trust;
+        if other_roots {
             self.look_again();
         }
-        self.ticks = self.ticks.saturating_add(1);
-        let now = self.now();
-        if self.ticks > LATER {
-            self.ticks = 0;
-            for peer in std::mem::take(&mut self.again) {
-                self.gossip.forget(&peer);
-                self.busy.insert(peer);
-            }
-        }
-        for peer in std::mem::take(&mut self.busy) {
-            if let Some(linked) = self.linked.get_mut(&peer) {
-                linked.fetch = None;
-                self.gossip.connected(&peer, now);
-                self.gossip.received(&peer, Message::Summary(linked.offers.clone()), now);
-            }
-        }
+        self.peers.try_again(other_roots);
     }
 
     /// Other roots are in force: whether the document in force would still be taken at the next start.
@@ -466,12 +390,5 @@ async fn joined<T>(task: tokio::task::JoinHandle<T>) -> T {
             // Cancelled with the runtime: nobody waits any more.
             Err(_) => std::future::pending().await,
         },
-    }
-}
-
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => std::future::pending().await,
     }
 }

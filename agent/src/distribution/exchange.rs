@@ -3,13 +3,14 @@
 use mesh_config::gossip::{MAX_DOCUMENT, Message};
 use mesh_config::{Digest, NodeName};
 
-use super::driver::{Distribution, Linked};
+use super::neighbours::{Linked, Neighbours};
+use super::refuse;
 use super::transfer::{Fetch, Serving, Taken};
 use crate::identity::published::Refused;
 use crate::peers::control::{Order, Said};
 use crate::transport::message::{Frame, Gossip as Words};
 
-impl Distribution {
+impl Neighbours {
     /// Follows which peers are linked, and over which connection.
     pub(super) fn relink(&mut self) {
         let lines = self.host.gossip.all();
@@ -106,7 +107,12 @@ impl Distribution {
         if !self.gossip.expects(peer, id, length) {
             linked.fetch = None;
             if length > MAX_DOCUMENT {
-                self.refuse(Some(peer), &Refused::TooLarge { what: "it", bytes: length, most: MAX_DOCUMENT });
+                refuse(
+                    &self.host,
+                    Some(peer),
+                    None,
+                    &Refused::TooLarge { what: "it", bytes: length, most: MAX_DOCUMENT },
+                );
             }
             return self.gossip.received(peer, nothing, now);
         }
@@ -119,7 +125,7 @@ impl Distribution {
             }
             Taken::Broken => {
                 linked.fetch = None;
-                self.refuse(Some(peer), &Refused::Malformed("its pieces do not fit together"));
+                refuse(&self.host, Some(peer), None, &Refused::Malformed("its pieces do not fit together"));
                 self.gossip.received(peer, nothing, now);
             }
         }

@@ -35,6 +35,7 @@ pub use flaw::{Flaw, ProfileError};
 pub use load::{CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE, LoadError, LoadWarning, TRUST_FILE};
 pub use profile::Purpose;
 pub use rejection::Rejection;
+pub(crate) use tls::time_provider;
 pub use tls::{ALPN_CTL, ALPN_LANE, ALPN_QUIC, ConfigError, PROVIDER, TlsContext};
 pub use trust::{CrlError, Trust};
 pub use verifier::{Expected, Judge, Members, NothingRevoked, PeerVerifier, Removed, Revoked, Verdict, VerifiedPeer};

@@ -86,6 +86,11 @@ impl TimeProvider for WallTime {
     }
 }
 
+/// The injected clock, for other configurations than the mesh's own.
+pub(crate) fn time_provider(clock: Clock) -> Arc<dyn TimeProvider> {
+    Arc::new(WallTime(clock))
+}
+
 /// What handshakes are made with: this host's identity, and what peers are judged by. Immutable; a change of any of
 /// them makes a new one.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use mesh_config::{NodeName, ServiceName};
 
 use super::{Who, permit, permit_member};
 use crate::refusals::Refusal;
-use crate::vocabulary::{Direction, Path};
+use crate::vocabulary::{Direction, Path, SourceKind};
 
 /// The target of audit events.
 pub const TARGET: &str = "audit";
@@ -160,13 +160,19 @@ pub fn mesh_reload(source: &str, old_version: Option<u64>, version: Option<u64>,
 
 /// `mesh.document`: a signed mesh document was taken from a peer, or from this host where there is none. Limited by the peer;
 /// whether it came into force says `mesh.reload`.
-pub fn mesh_document(peer: Option<&NodeName>, rank: Rank, publisher: &NodeName, certificate: &str) {
+pub fn mesh_document(
+    (peer, source): (Option<&NodeName>, Option<SourceKind>),
+    rank: Rank,
+    publisher: &NodeName,
+    certificate: &str,
+) {
     let Some(passed) = permit(peer.map_or(Who::Here, Who::from), "mesh.document") else { return };
     tracing::info!(
         target: TARGET,
         event = "mesh.document",
         result = "taken",
         peer = peer.map(NodeName::as_str),
+        source = source.map(SourceKind::name),
         generation = rank.generation.number(),
         version = rank.version.number(),
         id = %rank.id,
@@ -177,13 +183,18 @@ pub fn mesh_document(peer: Option<&NodeName>, rank: Rank, publisher: &NodeName, 
 }
 
 /// `mesh.document`: a signed mesh document was refused.
-pub fn mesh_document_refused(peer: Option<&NodeName>, reason: &'static str, detail: &str) {
+pub fn mesh_document_refused(
+    (peer, source): (Option<&NodeName>, Option<SourceKind>),
+    reason: &'static str,
+    detail: &str,
+) {
     let Some(passed) = permit(peer.map_or(Who::Here, Who::from), reason) else { return };
     tracing::warn!(
         target: TARGET,
         event = "mesh.document",
         result = "refused",
         peer = peer.map(NodeName::as_str),
+        source = source.map(SourceKind::name),
         reason,
         detail,
         suppressed = passed.suppressed(),

@@ -6,7 +6,7 @@ use mesh_config::{NodeName, ServiceName};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder};
 
 use crate::refusals::Layer;
-use crate::vocabulary::{Direction, Role};
+use crate::vocabulary::{Direction, Role, SourceKind};
 
 /// Writes `key="value"` pairs. A value of `""` is the same as no label in Prometheus' data model, so it is left out.
 fn encode(encoder: &mut LabelSetEncoder<'_>, pairs: &[(&str, &str)]) -> Result<(), Error> {
@@ -68,4 +68,12 @@ labels!(
 labels!(
     /// What became of a mesh document.
     ReloadLabels { result: &'static str => result }
+);
+labels!(
+    /// A source of mesh documents.
+    SourceLabels { source: SourceKind => source.name() }
+);
+labels!(
+    /// Why a source of mesh documents gave nothing.
+    SourceFailureLabels { source: SourceKind => source.name(), reason: &'static str => reason }
 );

@@ -6,6 +6,7 @@
 
 mod labels;
 mod process;
+mod sources;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -51,6 +52,7 @@ pub struct Metrics {
     mesh_refresh_by: Gauge,
     ready: Gauge,
     draining: Gauge,
+    mesh_sources: sources::Sources,
     connect_duration: Histogram,
     handshake_duration: Histogram,
     ping_rtt: Histogram,
@@ -83,6 +85,7 @@ impl Metrics {
             mesh_refresh_by: Gauge::default(),
             ready: Gauge::default(),
             draining: Gauge::default(),
+            mesh_sources: sources::Sources::default(),
             connect_duration: Histogram::new(LATENCY),
             handshake_duration: Histogram::new(LATENCY),
             ping_rtt: Histogram::new(ROUND_TRIP),
@@ -119,6 +122,7 @@ impl Metrics {
             Unit::Seconds,
             self.mesh_refresh_by.clone(),
         );
+        self.mesh_sources.register(r);
         r.register_with_unit(
             "certificate_expiry_timestamp",
             "When this node's certificate expires, in seconds since 1970",

@@ -206,6 +206,7 @@ impl Next {
             ("admin_socket", file.admin_socket != old.admin_socket),
             ("metrics", file.metrics != old.metrics),
             ("threads", file.threads != old.threads),
+            ("source", file.sources != old.sources),
             ("log.format", file.log.format != old.log.format),
             ("log.level", file.log.level != old.log.level),
             ("limits.pending_connections", file.limits.pending_connections != old.limits.pending_connections),

@@ -11,17 +11,16 @@ use time::OffsetDateTime;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::answer;
-use super::documents::{Beside, Documents, Fingerprints, From, MESH_FILE, config_error, files, signed_file};
+use super::documents::{Beside, Documents, Fingerprints, From, MESH_FILE, config_error, signed_file};
+use super::files::Files;
 use super::listeners::Listeners;
 use super::plan::{Cut, LiveConnection, Plan, Running, cuts, cuts_of_removed, links};
 use super::ports::Ports;
 use super::reload::{Next, Part, Refused};
-use super::settle::Settle;
 use super::state::State;
-use super::watch::{Watch, Written};
 use crate::admin::backend::{Failure, FailureKind};
 use crate::admin::view::{Reload, ReloadRequest, ServiceState};
 use crate::agent_file::AgentFile;
@@ -32,9 +31,8 @@ use crate::peers::registry::Peers;
 use crate::reason::Reason;
 use crate::services::live::with_audit;
 use crate::snapshot::Snapshot;
+use crate::source::{Heard, MeshSource as _};
 
-/// How often the files are looked at although nothing was heard of them: watches get lost.
-const POLL: Duration = Duration::from_secs(5);
 /// How often the files are read again because they changed meanwhile, and the pause before that.
 const READINGS: usize = 50;
 const AGAIN: Duration = Duration::from_millis(50);
@@ -102,10 +100,7 @@ pub struct Reloader {
     ports: Ports,
     state: watch::Sender<State>,
     asks: mpsc::Receiver<Ask>,
-    watch: Watch,
-    settle: Settle<Written>,
-    /// The files when they were judged last.
-    seen: Fingerprints,
+    files: Files,
     signed: Signed,
 }
 
@@ -133,9 +128,8 @@ impl Reloader {
         let state = State { applied_at, refused: None, services, warnings };
         let (state, shown) = watch::channel(state);
         let (sender, asks) = mpsc::channel(ASKS);
-        let watch = Watch::new(files(&dir));
-        let settle = Settle::new();
-        let this = Self { dir, host, peers, listeners, agent: file, ports, state, asks, watch, settle, seen, signed };
+        let files = Files::new(dir.clone(), seen);
+        let this = Self { dir, host, peers, listeners, agent: file, ports, state, asks, files, signed };
         (this, Handle { asks: sender, state: shown })
     }
 
@@ -153,33 +147,28 @@ impl Reloader {
     }
 
     async fn serve(&mut self, hangup: &mut Signal) {
-        let mut poll = interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.arm().await;
         if self.signed.borrow().is_some() {
             // The mesh file may have been edited, or be behind, while no agent ran.
             self.reload(&ReloadRequest::default()).await.ok();
         }
         loop {
-            let due = self.settle.due().map(Instant::from_std);
             let (retry, port_retry) = (self.listeners.next_retry(), self.ports.next_retry());
             tokio::select! {
                 biased;
                 // First, so that whoever asks finds out who is writing.
-                seen = self.watch.seen() => {
-                    let now = Instant::now().into_std();
-                    seen.into_iter().for_each(|seen| self.settle.handle_seen(seen, now));
-                    self.arm().await;
+                Ok(Heard::Document(())) = self.files.next() => {
+                    // What came of it has been told where operators look.
+                    self.reload(&ReloadRequest::default()).await.ok();
                 }
                 Some(Ask { request, answer }) = self.asks.recv() => {
-                    let told = if self.settle.is_writing() { Err(unsettled(&self.dir)) } else { self.reload(&request).await };
+                    let told = if self.files.is_writing() { Err(unsettled(&self.dir)) } else { self.reload(&request).await };
                     // Whoever asked may have gone.
                     answer.send(told).ok();
                 }
                 Some(()) = hangup.recv() => {
                     tracing::info!("SIGHUP: reading the files again");
                     // Half a file is not taken: what is being written is read when its writer is done.
-                    if !self.settle.is_writing() {
+                    if !self.files.is_writing() {
                         self.reload(&ReloadRequest::default()).await.ok();
                     }
                 }
@@ -187,11 +176,6 @@ impl Reloader {
                 Ok(()) = self.signed.changed() => {
                     self.reload(&ReloadRequest::default()).await.ok();
                 }
-                () = at(due) => {
-                    self.settle.handle_taken();
-                    self.look(true).await;
-                }
-                _ = poll.tick() => self.look(false).await,
                 () = at(retry) => {
                     if self.listeners.retry() {
                         self.publish_services();
@@ -201,30 +185,6 @@ impl Reloader {
                 () = self.listeners.ended() => {}
                 () = self.ports.ended() => {}
             }
-        }
-    }
-
-    /// Watches what there is to watch now.
-    async fn arm(&mut self) {
-        let closed = self.watch.arm().await;
-        let now = Instant::now().into_std();
-        closed.into_iter().for_each(|closed| self.settle.handle_seen(closed, now));
-    }
-
-    /// Looks whether the files are others than those that were judged last. If they are `settled` they are applied, else they
-    /// are given time to settle.
-    async fn look(&mut self, settled: bool) {
-        let dir = self.dir.clone();
-        let Ok(found) = spawn_blocking(move || Fingerprints::of(&dir)).await else { return };
-        if found == self.seen {
-            return;
-        }
-        if settled {
-            // What came of it has been told where operators look.
-            self.reload(&ReloadRequest::default()).await.ok();
-        } else if self.settle.due().is_none() {
-            self.settle.handle_seen(super::settle::Seen::Changed, Instant::now().into_std());
-            self.arm().await;
         }
     }
 
@@ -264,10 +224,10 @@ impl Reloader {
         let plan = Plan::between(&before.mesh, &after.mesh, before.me(), &running);
         let mut outcome = Outcome { next, plan, before, after };
         if !dry_run {
-            self.seen = seen;
+            self.files.judged_as(seen);
             self.apply(&mut outcome).await;
             // What somebody is writing there is his.
-            if behind && !self.settle.is_writing() {
+            if behind && !self.files.is_writing() {
                 self.follow().await;
             }
         }

@@ -21,6 +21,12 @@ pub struct Published {
     pub publisher: String,
     /// The serial number of the publisher's certificate, in hex.
     pub certificate: String,
+    /// How it came to this host: `disk`, `publish`, `peer`, `etcd`, `https`.
+    #[serde(default)]
+    pub came: Option<String>,
+    /// The peer that it came from.
+    #[serde(default)]
+    pub came_from: Option<String>,
     /// Documents that it does not stand on, and that nobody has merged.
     pub forks: Vec<Fork>,
 }
@@ -49,4 +55,36 @@ pub struct Publication {
     pub id: String,
     /// SHA-256 of its text, in hex.
     pub digest: String,
+}
+
+/// A source of signed mesh documents besides the peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// `etcd` or `https`.
+    pub kind: String,
+    /// Where it is.
+    pub place: String,
+    /// `connecting`, `in_touch` or `failing`.
+    pub state: String,
+    /// Since when it stands so.
+    pub since: Timestamp,
+    /// When it answered last.
+    pub answered_at: Option<Timestamp>,
+    /// The version of the document that it has; `null` if it has none or none that was taken.
+    pub mesh_version: Option<u64>,
+    /// Tries in a row that have failed.
+    pub failures: u32,
+    /// Why it gives nothing, or what it has is not taken.
+    pub error: Option<SourceError>,
+}
+
+/// Why a source gives nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceError {
+    /// A stable name for machines.
+    pub reason: String,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
 }
