@@ -29,6 +29,7 @@ mod replaced;
 mod restart;
 mod rootless;
 mod simulator;
+mod sources;
 mod stalls;
 mod strangers;
 
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         published::tests(),
         removed::tests(),
         changes::tests(),
+        sources::tests(),
         directories::tests(),
         editing::tests(),
         audit::tests(),

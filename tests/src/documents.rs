@@ -61,7 +61,7 @@ pub fn publish(agent: &Agent, publisher: &Path, text: &str) -> Result<Value> {
 /// The signed document that a directory keeps.
 pub fn kept(dir: &Path) -> Result<Document> {
     let path = dir.join("state/published");
-    Document::take_apart(&fs::read(&path).with_context(|| path.display().to_string())?)
+    Document::of(&fs::read(&path).with_context(|| path.display().to_string())?)
 }
 
 /// A signed document, taken apart without a look at what it says.
@@ -78,7 +78,8 @@ pub struct Document {
 }
 
 impl Document {
-    fn take_apart(mut bytes: &[u8]) -> Result<Self> {
+    /// Takes bytes apart.
+    pub fn of(mut bytes: &[u8]) -> Result<Self> {
         let mut parts = Vec::new();
         for field in 1..=4_u8 {
             let (tag, rest) = bytes.split_first().context("cut off")?;

@@ -14,6 +14,7 @@
 //!                                                              quic      a QUIC client by hand, for the same
 //!                                                              member    a lane of a member by hand
 //!                                                              documents signed mesh documents, and a member that hands on lies
+//!                                                              etcd, web  real servers that documents come from
 //! ```
 
 pub mod addresses;
@@ -22,6 +23,7 @@ pub mod binary;
 pub mod calm;
 pub mod changes;
 pub mod documents;
+pub mod etcd;
 pub mod hostile;
 pub mod load;
 pub mod member;
@@ -34,6 +36,7 @@ pub mod suite;
 pub mod trend;
 pub mod usage;
 pub mod wait;
+pub mod web;
 
 pub use agent::Agent;
 pub use calm::Calm;

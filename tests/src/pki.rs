@@ -1,5 +1,6 @@
 //! An authority of the tests' own, which issues what no careful authority would.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
@@ -92,6 +93,21 @@ impl Authority {
     /// The root as DER.
     pub fn root_der(&self) -> CertificateDer<'static> {
         self.root.der().clone()
+    }
+
+    /// Issues a certificate for a server at an address, or for a client of such a server.
+    pub fn issue_host(&self, address: IpAddr) -> Result<Identity> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "a host of the tests");
+        params.subject_alt_names = vec![SanType::IpAddress(address)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.not_before = now() - Duration::hours(1);
+        params.not_after = now() + Duration::days(1);
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.signed_by(&key, &self.root)?;
+        Ok(Identity { chain: vec![certificate.der().clone()], certificate_pem: certificate.pem(), key })
     }
 
     /// Issues a certificate in the form that members have, with what `leaf` says.
