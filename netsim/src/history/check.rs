@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::{Attempt, Forbidden, Heal, History, Outcome, Receipt, Rules, Violation};
+use super::{Attempt, Forbidden, Heal, History, Outcome, Receipt, Rules, Stub, Violation};
 
 /// Attempts, or receipts, by their number.
 type Numbered<'a, T> = BTreeMap<u64, Vec<&'a T>>;
@@ -31,6 +31,10 @@ impl History {
                 let Receipt { node, at, .. } = receipt;
                 Violation::NobodySent { id, node: node.clone(), at: *at }
             }));
+        }
+        if !rules.early_ends {
+            let stubs = self.stubs.iter().cloned();
+            found.extend(stubs.map(|Stub { id, node, at }| Violation::CutShort { id, node, at }));
         }
         self.forbidden(&rules.forbidden, &receipts, &mut found);
         self.recovery(&rules.heals, &mut found);

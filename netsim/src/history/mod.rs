@@ -3,7 +3,8 @@
 //! Clients on the simulated hosts send things: requests, files, datagrams, each with a number of its own. They write down
 //! what became of each [`Attempt`], and servers what they got as a [`Receipt`]; both read one clock, for all hosts are on
 //! one machine. After the run a [`History`] tells every [`Violation`] of [`Rules`], whatever faults there were: networks
-//! may lose, but nothing may arrive that nobody sent, arrive changed, twice, at another place, or after a refusal.
+//! may lose, but nothing may arrive that nobody sent, arrive changed, twice, at another place, or after a refusal, and nothing
+//! may end early as if it were whole.
 //!
 //! ```text
 //!   clients ── Attempt ──┐
@@ -37,7 +38,7 @@ use std::time::Duration;
 pub use violation::Violation;
 
 /// Attempts and receipts that a history holds, of each.
-const MOST: usize = 1_000_000;
+pub(crate) const MOST: usize = 1_000_000;
 
 /// Something that a client wanted to have delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,9 +83,22 @@ pub struct Receipt {
     pub at: Duration,
 }
 
-/// What is allowed beyond what always is.
+/// Something of which only the first part arrived, and then an orderly end as if that were all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stub {
+    /// The number of the attempt.
+    pub id: u64,
+    /// Where it arrived.
+    pub node: String,
+    /// When it ended.
+    pub at: Duration,
+}
+
+/// What is allowed beyond what always is, and what is forbidden beyond that.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
+    /// Something may end early without an error, as what a kernel closes for a process that was killed does.
+    pub early_ends: bool,
     /// Who must not reach whom.
     pub forbidden: Vec<Forbidden>,
     /// Who must reach whom again, and when.
@@ -120,6 +134,7 @@ pub struct Heal {
 pub struct History {
     attempts: Vec<Attempt>,
     receipts: Vec<Receipt>,
+    stubs: Vec<Stub>,
     left_out: u64,
 }
 
@@ -149,6 +164,15 @@ impl History {
         }
     }
 
+    /// Adds something that ended early; bounded as attempts are.
+    pub fn stub(&mut self, stub: Stub) {
+        if self.stubs.len() < MOST {
+            self.stubs.push(stub);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
     /// What clients wrote down, in the order in which it was added.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
@@ -159,6 +183,12 @@ impl History {
     #[must_use]
     pub fn receipts(&self) -> &[Receipt] {
         &self.receipts
+    }
+
+    /// What ended early, in the order in which it was added.
+    #[must_use]
+    pub fn stubs(&self) -> &[Stub] {
+        &self.stubs
     }
 }
 

@@ -58,6 +58,18 @@ fn each_violation_is_found_and_told() {
 }
 
 #[test]
+fn an_early_end_is_a_violation_unless_it_may_be() {
+    let mut history = history(&[sent(1, Outcome::Reset, 0, 10)], &[]);
+    history.stub(Stub { id: 1, node: "b".into(), at: ms(4) });
+    let found = history.check(&Rules::default());
+    assert_eq!(
+        found.iter().map(Violation::to_string).collect::<Vec<_>>(),
+        ["b received 1 in part, with an orderly end at 0.004 s"]
+    );
+    assert_eq!(history.check(&Rules { early_ends: true, ..Rules::default() }), []);
+}
+
+#[test]
 fn a_forbidden_pair_may_try_and_must_not_succeed_while_it_is_forbidden() {
     let forbidden = |from: &str, to: &str| Rules {
         forbidden: vec![Forbidden { from: from.into(), to: to.into(), since: ms(100), until: ms(200) }],
@@ -223,7 +235,7 @@ proptest! {
         let history = history(&attempts, &receipts);
         let forbidden = forbidden.map(|(from, to, since, lasts)| Forbidden { from, to, since: ms(since), until: ms(since + lasts) });
         let heals = heals.into_iter().map(|(at, within, from, to)| Heal { at: ms(at), within: ms(within), pairs: vec![(from, to)] });
-        let rules = Rules { forbidden: forbidden.into_iter().collect(), heals: heals.collect() };
+        let rules = Rules { forbidden: forbidden.into_iter().collect(), heals: heals.collect(), ..Rules::default() };
         prop_assert_eq!(history.check(&rules), model(&history, &rules));
     }
 

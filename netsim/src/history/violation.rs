@@ -53,6 +53,15 @@ pub enum Violation {
         /// When.
         at: Duration,
     },
+    /// Only the first part of something arrived, and then an orderly end.
+    CutShort {
+        /// Its number.
+        id: u64,
+        /// Where.
+        node: String,
+        /// When.
+        at: Duration,
+    },
     /// Something arrived more than once.
     Duplicate {
         /// Its number.
@@ -116,6 +125,9 @@ impl fmt::Display for Violation {
             }
             Self::WrongBytes { id, node, at } => {
                 write!(f, "{node} received other bytes than were sent as {id} at {}", Seconds(*at))
+            }
+            Self::CutShort { id, node, at } => {
+                write!(f, "{node} received {id} in part, with an orderly end at {}", Seconds(*at))
             }
             Self::Duplicate { id, times } => write!(f, "{id} was received {times} times"),
             Self::RefusedAndReceived { id, at } => {

@@ -36,6 +36,7 @@
 
 mod addresses;
 mod checks;
+mod clients;
 mod conditions;
 mod document;
 mod faults;
@@ -61,6 +62,8 @@ use std::time::Duration;
 use crate::topology::Topology;
 use crate::{Backend, plan};
 use checks::Check;
+use clients::ClientSpec;
+use document::Item;
 use layout::Furnishing;
 use names::{Directory, Names};
 use problem::Problems;
@@ -94,6 +97,7 @@ pub struct Scenario {
     steps: Vec<Step>,
     programs: Vec<ProgramSpec>,
     services: Vec<ServiceSpec>,
+    clients: Vec<ClientSpec>,
     faults: Vec<Injection>,
     checks: Vec<Check>,
     random: Option<Random>,

@@ -82,10 +82,16 @@ pub(crate) enum ServiceKind {
     UdpEcho,
     /// Each request gets 200 and the text.
     Http,
+    /// What clients of the scenario send is written down and answered.
+    Receiver,
 }
 
-const SERVICES: [(&str, ServiceKind); 3] =
-    [("tcp-echo", ServiceKind::TcpEcho), ("udp-echo", ServiceKind::UdpEcho), ("http", ServiceKind::Http)];
+const SERVICES: [(&str, ServiceKind); 4] = [
+    ("tcp-echo", ServiceKind::TcpEcho),
+    ("udp-echo", ServiceKind::UdpEcho),
+    ("http", ServiceKind::Http),
+    ("receiver", ServiceKind::Receiver),
+];
 
 /// Reads `program`, `args` and `env`.
 pub(crate) fn invocation(table: &mut Table<'_>, names: &Names<'_>, around: &Surroundings) -> Option<Invocation> {

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checks::{self, Check, What, When};
+use super::clients::{self, ClientSpec};
 use super::document::{self, Item, Table, Value};
 use super::faults::{self, Fault, Injection};
 use super::names::{Names, is_name};
 use super::problem::{Problems, Span, quote};
-use super::programs::{self, Exit, ProgramSpec, Surroundings, filled};
+use super::programs::{self, Exit, ProgramSpec, ServiceSpec, Surroundings, filled};
 use super::units::duration_text;
 use super::{Scenario, layout, random};
 use crate::Backend;
@@ -42,6 +43,7 @@ pub(crate) fn read(problems: &Problems<'_>, file: &str, around: &Surroundings) -
     let steps = root.get("prepare").and_then(Value::list).unwrap_or_default();
     let programs = root.tables("program");
     let services = root.tables("service");
+    let clients = root.tables("client");
     let (faults, checks) = (list(&mut root, "fault"), list(&mut root, "check"));
     let chance = root.get("random").and_then(Value::table);
     root.finish();
@@ -51,7 +53,12 @@ pub(crate) fn read(problems: &Problems<'_>, file: &str, around: &Surroundings) -
     let steps = steps.into_iter().filter_map(|step| programs::step(step, &names, around)).collect();
     let programs = programs.into_iter().filter_map(|(name, table)| programs::program(&name, table, &names, around));
     let programs: Vec<ProgramSpec> = programs.collect();
-    let services = services.into_iter().filter_map(|(name, table)| programs::service(&name, table, &names)).collect();
+    let services = services.into_iter().filter_map(|(name, table)| programs::service(&name, table, &names));
+    let services: Vec<ServiceSpec> = services.collect();
+    let clients: Vec<(ClientSpec, Span)> = clients
+        .into_iter()
+        .filter_map(|(name, table)| Some((clients::read(&name, table, &names, &services)?, name.span)))
+        .collect();
     for furnishing in &layout.furnishings {
         if let Some((folder, span)) = &furnishing.copy
             && !around.folder.join(folder).is_dir()
@@ -84,10 +91,15 @@ pub(crate) fn read(problems: &Problems<'_>, file: &str, around: &Surroundings) -
     if let Some(lasts) = &lasts {
         let ends = faults.iter().map(|(fault, span)| (fault.at, span));
         let late = ends.chain(checks.iter().map(|(check, span)| (check.ends(), span)));
+        let late = late.chain(clients.iter().map(|(client, span)| (client.ends(), span)));
         for (_, span) in late.filter(|(at, _)| *at > lasts.value) {
             let message = format!("this is after the end: the scenario lasts {}", duration_text(lasts.value));
             problems.note(span, message, Some("raise `lasts`, or leave it out".to_owned()));
         }
+    }
+    let faults: Vec<Injection> = faults.into_iter().map(|(fault, _)| fault).collect();
+    for (client, span) in &clients {
+        clients::see_recovery(client, span, &faults, random.as_ref(), &names);
     }
     let mut checks: Vec<Check> = checks.into_iter().map(|(check, _)| check).collect();
     checks.extend(programs.iter().filter_map(expected_end));
@@ -105,7 +117,8 @@ pub(crate) fn read(problems: &Problems<'_>, file: &str, around: &Surroundings) -
         steps,
         programs,
         services,
-        faults: faults.into_iter().map(|(fault, _)| fault).collect(),
+        clients: clients.into_iter().map(|(client, _)| client).collect(),
+        faults,
         checks,
         random,
     })

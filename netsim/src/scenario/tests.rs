@@ -106,6 +106,20 @@ url = "http://{ip.beto}/"
     );
 }
 
+/// A client that is there for four seconds, and a fault.
+fn client(keys: &str, fault: &str) -> String {
+    format!(
+        "hosts = [\"a\", \"b\"]\n[service.s]\non = \"a\"\nkind = \"receiver\"\nport = 1\n[client.c]\non = \"b\"\nto = \"a:1\"\n\
+         service = \"s\"\nfor = \"4s\"\n{keys}\n[[fault]]\nkind = \"isolate\"\non = \"b\"\n{fault}\n"
+    )
+}
+
+#[test]
+fn a_client_sees_the_end_of_a_fault_if_it_is_there_for_long_enough() {
+    good(&client("back_within = \"2s\"", "at = \"1s\"\nfor = \"1s\""));
+    good(&client("served = 0.5", "at = \"1s\""));
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     for (text, expected) in [
@@ -151,6 +165,16 @@ fn what_cannot_be_is_refused() {
             "3:1 `../x` is not a file below the working directory",
         ),
         ("hosts = [\"a\"]\n[host.a.files]\nx = \"{ip.b}\"", "3:5 there is no host `b` for {ip.b}"),
+        (
+            "hosts = [\"a\"]\n[client.c]\non = \"a\"\nto = \"a:1\"\nservice = \"s\"\nfor = \"1s\"",
+            "5:11 there is no receiver `s`",
+        ),
+        ("hosts = [\"a\"]\n[client.c]\non = \"a\"\nto = \"a\"\nfor = \"1s\"", "4:6 `a` is no address with a port"),
+        (
+            &client("back_within = \"3s\"", "at = \"1s\"\nfor = \"1s\""),
+            "6:9 no fault ends while c could be served again",
+        ),
+        (&client("forbidden = true\nserved = 1", "at = \"1s\""), "6:1 a client that is forbidden is not served"),
         ("a.a.a.a.a.a.a.a.a.a.a = 1", "1:18 this is nested too deeply"),
     ] {
         let found = problems(text);

@@ -10,9 +10,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use netsim::Backend;
 use netsim::scenario::{Options, Outcome, Scenario, Surroundings, files_in, run};
 
+mod clients;
 mod faults;
 mod programs;
 
+use clients::*;
 use faults::*;
 use programs::*;
 
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         services_answer_and_links_have_their_rate,
         a_router_translates,
         a_random_schedule_is_played_as_it_was_made,
+        clients_are_served_again_after_a_cut,
+        what_a_relay_does_wrong_is_found,
         a_run_that_is_stopped_ends_soon,
         what_cannot_be_prepared_or_is_not_ready_says_why,
     ]
@@ -73,6 +77,9 @@ fn played() -> Option<u8> {
     }
     let mut out = std::io::stdout();
     for word in arguments {
+        if let Some(how) = word.strip_prefix("relay=") {
+            clients::relay(how);
+        }
         if let Some(status) = word.strip_prefix("exit=") {
             return status.parse().ok();
         }

@@ -2,7 +2,9 @@
 //! and keeps a record of it.
 
 mod attempts;
+mod exchange;
 mod inject;
+mod judge;
 mod play;
 mod probes;
 mod services;
@@ -21,6 +23,7 @@ use super::{Injection, Scenario, visit};
 use crate::backend::tap::DEVICE;
 use crate::report::{Check, Curve, Record};
 use crate::{Backend, Capture, CaptureLimits, Network, Settings, Tolerance, end_with_this_thread};
+use exchange::Journal;
 use play::Play;
 use stage::{Slot, Stage, State, status_text, with_causes};
 use workdir::WorkDir;
@@ -178,7 +181,8 @@ pub fn run(scenario: &Scenario, options: &Options<'_>, tell: &mut dyn FnMut(&Tol
     visit::note(dir.path(), scenario.name(), hosts).map_err(|source| RunError::Files { what, source })?;
     tell(&Told::Made { hosts: scenario.directory.hosts.len(), programs: scenario.programs.len() });
     let slots = scenario.programs.iter().map(Slot::new).collect();
-    let stage = Stage { scenario, network, slots, dir, over: AtomicBool::new(false) };
+    let journal = Journal::new(scenario.clients.iter().map(|client| client.name.clone()));
+    let stage = Stage { scenario, network, slots, dir, journal, over: AtomicBool::new(false) };
     let curves = scenario.directory.cables.iter().flat_map(|cable| {
         let [left, right] = &cable.ends;
         [Curve::new(&cable.name, left, right), Curve::new(&cable.name, right, left)]
@@ -189,7 +193,7 @@ pub fn run(scenario: &Scenario, options: &Options<'_>, tell: &mut dyn FnMut(&Tol
         let _over = Over(&stage.over);
         for service in &scenario.services {
             let host = stage.host(&service.on).map_err(|why| not_started(&service.name, &service.on, why))?;
-            services::play(scope, service, host, &stage.over)
+            services::play(scope, service, host, &stage.journal, &stage.over)
                 .map_err(|why| not_started(&service.name, &service.on, why))?;
         }
         for slot in stage.slots.iter().filter(|slot| slot.spec.at.is_none()) {
@@ -198,6 +202,7 @@ pub fn run(scenario: &Scenario, options: &Options<'_>, tell: &mut dyn FnMut(&Tol
         }
         let begun = Instant::now();
         let capture = options.captures.as_deref().map(|folder| capture(&stage, folder, begun)).transpose()?;
+        stage.journal.begin(begun);
         tell(&Told::Begun);
         let (decided, decisions) = sync_channel(64);
         let mut play = Play { stage: &stage, schedule: &schedule, begun, record: &mut record, options, tell };

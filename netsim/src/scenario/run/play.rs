@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::inject::{self, Active};
 use super::stage::Stage;
-use super::{Options, RunError, Told, attempts, not_started};
+use super::{Options, RunError, Told, attempts, exchange, judge, not_started};
 use crate::report::{Check, Fault, Line, Record, Sample, Stream};
 use crate::scenario::programs::Exit;
 use crate::scenario::{self, Injection};
@@ -20,6 +20,7 @@ enum Do {
     End(usize),
     Begin(usize),
     Start(usize),
+    Client(usize),
     Check(usize),
 }
 
@@ -33,8 +34,8 @@ pub(super) struct Play<'p, 'a> {
     pub(super) tell: &'p mut dyn FnMut(&Told<'_>),
 }
 
-/// A check by its number, and what was decided; nothing if all was over before.
-pub(super) type Decided = (usize, Option<Check>);
+/// What was decided by a check; nothing if all was over before, or it was a client that has ended.
+pub(super) type Decided = Option<Check>;
 
 impl<'p, 'a: 'p> Play<'p, 'a> {
     fn now(&self) -> Duration {
@@ -79,9 +80,10 @@ impl<'p, 'a: 'p> Play<'p, 'a> {
                         scope.spawn(move || {
                             let outcome = attempts::decide(stage, check, begun);
                             // Nobody hears it only when all is over.
-                            let _ = decided.send((number, outcome));
+                            let _ = decided.send(outcome);
                         });
                     }
+                    Do::Client(number) => open += self.client(scope, number, decided)?,
                 }
                 continue;
             }
@@ -95,7 +97,7 @@ impl<'p, 'a: 'p> Play<'p, 'a> {
             }
             let wait = due.unwrap_or(Duration::MAX).min(sampled).saturating_sub(self.now());
             match decisions.recv_timeout(wait) {
-                Ok((_, outcome)) => {
+                Ok(outcome) => {
                     open -= 1;
                     if let Some(check) = outcome {
                         (self.tell)(&Told::Check(&check));
@@ -110,6 +112,7 @@ impl<'p, 'a: 'p> Play<'p, 'a> {
         self.stage.over.store(true, Ordering::Relaxed);
         if !interrupted {
             self.judge_ends();
+            self.judge_clients();
         }
         // Nothing has to be started again now, but networks are whole in the end.
         drop(active);
@@ -130,9 +133,43 @@ impl<'p, 'a: 'p> Play<'p, 'a> {
         let starts = scenario.programs.iter().enumerate();
         let starts = starts.filter_map(|(number, program)| Some((program.at?, Do::Start(number))));
         let checks = scenario.checks.iter().enumerate().map(|(number, check)| (check.at, Do::Check(number)));
-        let mut plan: Vec<(Duration, Do)> = faults.chain(starts).chain(checks).collect();
+        let clients = scenario.clients.iter().enumerate().map(|(number, client)| (client.at, Do::Client(number)));
+        let mut plan: Vec<(Duration, Do)> = faults.chain(starts).chain(clients).chain(checks).collect();
         plan.sort_unstable();
         plan
+    }
+
+    /// Starts the workers of a client: so many. Each tells when it has ended.
+    fn client<'scope>(
+        &self,
+        scope: &'scope thread::Scope<'scope, 'p>,
+        number: usize,
+        decided: &SyncSender<Decided>,
+    ) -> Result<usize, RunError> {
+        let stage = self.stage;
+        let spec = &stage.scenario.clients[number];
+        let failed = |why: String| not_started(&spec.name, &spec.on, why);
+        let to = stage.fill(&spec.to).and_then(|to| stage.socket_address(&spec.on, &to)).map_err(failed)?;
+        let host = stage.host(&spec.on).map_err(failed)?;
+        let workers = spec.at_once as usize;
+        for worker in 0..workers {
+            let decided = decided.clone();
+            scope.spawn(move || {
+                // One that cannot enter its host's network sends nothing, which is judged.
+                let _ = host.run(|| exchange::work(spec, [number, worker], to, &stage.journal, &stage.over));
+                let _ = decided.send(None);
+            });
+        }
+        Ok(workers)
+    }
+
+    /// Judges what clients and receivers wrote down.
+    fn judge_clients(&mut self) {
+        let clients = &self.stage.scenario.clients;
+        for check in judge::judge(clients, &self.stage.journal, &self.record.faults, self.now()) {
+            (self.tell)(&Told::Check(&check));
+            self.record.checks.push(check);
+        }
     }
 
     fn begin(&mut self, number: usize) -> Result<(Active, usize), RunError> {
@@ -143,7 +180,10 @@ impl<'p, 'a: 'p> Play<'p, 'a> {
         let active = inject::begin(self.stage, injection, self.options.stop, &mut notes)?;
         self.note(at, notes);
         // Of what was only for a moment, the moment is over.
-        let until = (injection.fault == scenario::Fault::Hold).then(|| self.now());
+        let until = match injection.fault == scenario::Fault::Hold {
+            true => Some(self.now()),
+            false => injection.fault.is_instant().then_some(at),
+        };
         self.record.faults.push(Fault { at, until, kind: injection.fault.kind().to_owned(), on });
         Ok((active, self.record.faults.len() - 1))
     }

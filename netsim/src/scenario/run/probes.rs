@@ -278,14 +278,8 @@ pub(super) fn throughput(stage: &Stage<'_>, from: &str, to: &str, lasts: Duratio
 pub(super) fn http(stage: &Stage<'_>, from: &str, url: &str, most: Duration) -> Result<(u16, String), String> {
     let rest = url.strip_prefix("http://").ok_or("not an http address")?;
     let (place, path) = rest.split_once('/').map_or((rest, ""), |(place, path)| (place, path));
-    let to = place.parse::<SocketAddr>().ok().or_else(|| {
-        let (name, port) = place.rsplit_once(':').unwrap_or((place, "80"));
-        let name = name.trim_start_matches('[').trim_end_matches(']');
-        let ip = name.parse().ok().or_else(|| stage.scenario.directory.address(from, name))?;
-        Some(SocketAddr::new(ip, port.parse().ok()?))
-    });
     let start = Instant::now();
-    let to = to.ok_or_else(|| format!("{place} is neither an address nor a host of the scenario"))?;
+    let to = stage.socket_address(from, place)?;
     let mut stream = connect(stage.host(from)?, to, most)?;
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
     let mut answer = Vec::new();

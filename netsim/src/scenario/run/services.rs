@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::exchange::{self, Journal};
 use super::probes::on;
 use crate::Host;
 use crate::scenario::programs::{ServiceKind, ServiceSpec};
@@ -25,6 +26,7 @@ pub(super) fn play<'scope>(
     scope: &'scope Scope<'scope, '_>,
     service: &'scope ServiceSpec,
     host: &Host,
+    journal: &'scope Journal,
     over: &'scope AtomicBool,
 ) -> Result<(), String> {
     let at = (service.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), service.port);
@@ -34,9 +36,9 @@ pub(super) fn play<'scope>(
             let socket = on(host, || UdpSocket::bind(at)).map_err(told)?;
             scope.spawn(move || echo_datagrams(&socket, over));
         }
-        ServiceKind::TcpEcho | ServiceKind::Http => {
+        ServiceKind::TcpEcho | ServiceKind::Http | ServiceKind::Receiver => {
             let listener = on(host, || TcpListener::bind(at)).map_err(told)?;
-            scope.spawn(move || accept(scope, service, &listener, over));
+            scope.spawn(move || accept(scope, service, &listener, journal, over));
         }
     }
     Ok(())
@@ -67,6 +69,7 @@ fn accept<'scope>(
     scope: &'scope Scope<'scope, '_>,
     service: &'scope ServiceSpec,
     listener: &TcpListener,
+    journal: &'scope Journal,
     over: &'scope AtomicBool,
 ) {
     let open = std::sync::Arc::new(AtomicUsize::new(0));
@@ -79,11 +82,12 @@ fn accept<'scope>(
         open.fetch_add(1, Ordering::Relaxed);
         let open = open.clone();
         scope.spawn(move || {
-            // It is the client's to notice.
-            let _ = match service.kind {
-                ServiceKind::Http => answer(stream, &service.text, over),
-                _ => echo(stream, over),
-            };
+            // What fails is the client's to notice.
+            match service.kind {
+                ServiceKind::Receiver => exchange::receive(stream, &service.name, journal, over),
+                ServiceKind::Http => drop(answer(stream, &service.text, over)),
+                ServiceKind::TcpEcho | ServiceKind::UdpEcho => drop(echo(stream, over)),
+            }
             open.fetch_sub(1, Ordering::Relaxed);
         });
     }

@@ -1,5 +1,6 @@
 //! What a run plays on: the network, and the programs with what they have said.
 
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::RunError;
+use super::exchange::Journal;
 use super::workdir::WorkDir;
 use crate::report::{Line, Stream};
 use crate::scenario::Scenario;
@@ -24,6 +26,7 @@ pub(super) struct Stage<'a> {
     pub(super) network: Network,
     pub(super) slots: Vec<Slot<'a>>,
     pub(super) dir: WorkDir,
+    pub(super) journal: Journal,
     /// Nothing more is to be begun: the run is at its end, or was interrupted.
     pub(super) over: AtomicBool,
 }
@@ -77,6 +80,17 @@ impl<'a> Stage<'a> {
     /// A text with addresses and the working directory of the run filled in.
     pub(super) fn fill(&self, text: &str) -> Result<String, String> {
         fill(text, self.dir.path(), &self.scenario.directory)
+    }
+
+    /// The address that `ADDRESS:PORT` or `HOST:PORT` is for a host; without a port, it is that of the web.
+    pub(super) fn socket_address(&self, from: &str, place: &str) -> Result<SocketAddr, String> {
+        let found = place.parse::<SocketAddr>().ok().or_else(|| {
+            let (name, port) = place.rsplit_once(':').unwrap_or((place, "80"));
+            let name = name.trim_start_matches('[').trim_end_matches(']');
+            let ip = name.parse().ok().or_else(|| self.scenario.directory.address(from, name))?;
+            Some(SocketAddr::new(ip, port.parse().ok()?))
+        });
+        found.ok_or_else(|| format!("{place} is neither an address nor a host of the scenario"))
     }
 
     /// What starts an invocation on a host, in the host's working directory.
