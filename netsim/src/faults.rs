@@ -140,6 +140,21 @@ impl Network {
         Ok(changed)
     }
 
+    /// Has a name stand for these addresses alone on some hosts, as after a change in the DNS: for programs that ask the
+    /// system, which looks into `/etc/hosts`.
+    ///
+    /// # Errors
+    /// When the machine has no `/etc/hosts` in whose place one could be.
+    pub fn rename(&self, hosts: &[HostId], name: &str, addresses: &[IpAddr]) -> Result<Renamed, Error> {
+        let mut renamed = Renamed { changes: Vec::new() };
+        for host in hosts {
+            let host = self.host(*host).clone();
+            let number = host.rename(name, addresses).map_err(Error::kernel(format!("rename {name}")))?;
+            renamed.changes.push((host, number));
+        }
+        Ok(renamed)
+    }
+
     fn begin(&self, place: Place, course: Course) -> Result<Fault, Error> {
         let number = self.wire.with(move |pump, now| pump.fabric.begin(place, course, now))?;
         Ok(Fault { wire: self.wire.clone(), number })
@@ -158,6 +173,22 @@ pub struct Held {
     _release: SyncSender<()>,
     /// Ends after that, for its end waits for all that was asked of it.
     _wire: Arc<Wire>,
+}
+
+/// A name that stands for other addresses. It is as it was when this is dropped.
+#[derive(Debug)]
+#[must_use = "the name is as it was when this is dropped"]
+pub struct Renamed {
+    changes: Vec<(Host, u64)>,
+}
+
+impl Drop for Renamed {
+    fn drop(&mut self) {
+        for (host, number) in &self.changes {
+            // What could be written before can be written again.
+            let _ = host.rename_back(*number);
+        }
+    }
 }
 
 /// A host whose interface has other addresses. It gets its own ones back when this is dropped.

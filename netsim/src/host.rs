@@ -5,11 +5,12 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::process::{Child, Command};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Error;
 use crate::link::{add_address, add_route, set_neighbour_discovery, wait_until_heard, wait_until_running};
 use crate::mounts::Mounts;
+use crate::names::Names;
 use crate::namespace::Namespace;
 use crate::plan::{HostPlan, PortPlan};
 use crate::program::{Launch, Program};
@@ -31,6 +32,7 @@ struct Inner {
     name: String,
     namespace: Namespace,
     mounts: Mounts,
+    names: Mutex<Names>,
     ports: Vec<PortPlan>,
     routes: Vec<(Prefix, IpAddr)>,
     starter: Starter,
@@ -45,8 +47,10 @@ impl Host {
         starter: Starter,
     ) -> Result<Self, Error> {
         let HostPlan { id, name, ports, routes } = plan;
-        let mounts = Mounts::new(&namespace, &own_names(&name, &ports, hosts), resolvers)?;
-        let host = Self { inner: Arc::new(Inner { id, name, namespace, mounts, ports, routes, starter }) };
+        let names = Names::new(own_names(&name, &ports, hosts));
+        let mounts = Mounts::new(&namespace, &names.text(), resolvers)?;
+        let names = Mutex::new(names);
+        let host = Self { inner: Arc::new(Inner { id, name, namespace, mounts, names, ports, routes, starter }) };
         host.address()?;
         Ok(host)
     }
@@ -121,6 +125,20 @@ impl Host {
 
     pub(crate) fn spawn(&self, command: Command) -> io::Result<Child> {
         self.inner.starter.spawn(command)
+    }
+
+    /// Has a name stand for other addresses. The number takes it back.
+    pub(crate) fn rename(&self, name: &str, addresses: &[IpAddr]) -> io::Result<u64> {
+        let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = names.change(name, addresses);
+        self.inner.mounts.set_hosts(&names.text()).map(|()| number)
+    }
+
+    /// Takes a change of a name back.
+    pub(crate) fn rename_back(&self, number: u64) -> io::Result<()> {
+        let mut names = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.take_back(number);
+        self.inner.mounts.set_hosts(&names.text())
     }
 
     /// The numbers of the descriptors of its network and mount namespaces.

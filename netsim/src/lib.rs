@@ -59,6 +59,7 @@
 mod backend;
 mod capture;
 mod caretaker;
+mod clock;
 mod cut;
 mod doctor;
 mod enter;
@@ -68,6 +69,7 @@ pub mod history;
 mod host;
 mod link;
 mod mounts;
+mod names;
 mod namespace;
 mod netlink;
 mod network;
@@ -82,10 +84,11 @@ mod wire;
 
 pub use backend::Backend;
 pub use capture::{Capture, CaptureLimits, Captured};
+pub use clock::Skew;
 pub use cut::Cut;
 pub use doctor::{Diagnosis, doctor};
 pub use enter::{Entered, Unavailable, enter};
-pub use faults::{Fault, Held, Readdressed};
+pub use faults::{Fault, Held, Readdressed, Renamed};
 pub use filter::{Answer, Block, Traffic};
 pub use host::Host;
 pub use link::{End, Port, Switch, veth};

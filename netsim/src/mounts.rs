@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::{Error, enter};
 #[derive(Debug, Clone)]
 pub(crate) struct Mounts {
     descriptor: Arc<OwnedFd>,
+    /// `/etc/hosts`.
+    hosts: Option<Arc<File>>,
 }
 
 /// A file that every program of the host sees, and that can be changed while they run.
@@ -37,14 +40,15 @@ impl Mounts {
                 enter::unshare(UnshareFlags::NEWNS).map_err(wrong("unshare"))?;
                 enter_network(host.descriptor()).map_err(wrong("enter its network"))?;
                 // The place is covered again below; only what has been mounted from there stays.
+                let mut own = None;
                 match mount(c"tmpfs", c"/sys", c"tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755") {
-                    Ok(()) => cover(&[hosts, resolvers]).map_err(wrong("mount"))?,
+                    Ok(()) => own = Some(Arc::new(cover(&[hosts, resolvers]).map_err(wrong("mount"))?)),
                     // There is no /sys at all.
                     Err(rustix::io::Errno::NOENT) => {}
                     Err(error) => return Err(wrong("mount a tmpfs")(error.into())),
                 }
                 let opened = File::open("/proc/thread-self/ns/mnt").map_err(wrong("open its namespace"))?;
-                Ok(Self { descriptor: Arc::new(opened.into()) })
+                Ok(Self { descriptor: Arc::new(opened.into()), hosts: own })
             });
             maker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
@@ -52,6 +56,14 @@ impl Mounts {
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+
+    /// Changes `/etc/hosts` for all programs of the host.
+    pub(crate) fn set_hosts(&self, text: &str) -> io::Result<()> {
+        let Some(file) = &self.hosts else { return Err(io::ErrorKind::NotFound.into()) };
+        // It is the same file to whoever has it mounted, so it cannot be replaced; at no time is it empty.
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.set_len(text.len() as u64)
     }
 
     /// Has `command` see these files.
@@ -66,10 +78,14 @@ impl Mounts {
     }
 }
 
-fn cover(texts: &[&str; 2]) -> io::Result<()> {
+/// Gives the file that is `/etc/hosts` then.
+fn cover(texts: &[&str; 2]) -> io::Result<File> {
+    let mut files = Vec::new();
     for ((name, place), text) in OWN.iter().zip(texts) {
         let path = format!("/sys/{name}");
-        File::create(&path)?.write_all(text.as_bytes())?;
+        let mut file = File::create(&path)?;
+        file.write_all(text.as_bytes())?;
+        files.push(file);
         if fs::exists(place)? {
             mount_bind(&*path, *place)?;
         }
@@ -78,7 +94,7 @@ fn cover(texts: &[&str; 2]) -> io::Result<()> {
         // A container may hide parts of /sys and then gives no new one: the old one is better than none.
         unmount(c"/sys", UnmountFlags::DETACH)?;
     }
-    Ok(())
+    files.into_iter().next().ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Moves the calling process, which goes on in the directory of the same name.

@@ -188,9 +188,14 @@ impl Program {
             thread::sleep(Duration::from_millis(1));
         }
         self.running.finish();
-        self.running.output.iter().for_each(|captured| captured.wait_for_end());
+        self.wait_for_output();
         let status = self.running.status.unwrap_or_default();
         Ok(Ended { status, stdout: self.stdout(), stderr: self.stderr() })
+    }
+
+    /// Waits until all that it wrote has been read, once it has ended.
+    pub(crate) fn wait_for_output(&self) {
+        self.running.output.iter().for_each(|captured| captured.wait_for_end());
     }
 
     /// Sends a signal to it and what it has started.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problems, Span, nearest, quote};
-use super::units::{parse_duration, parse_rate, parse_share, parse_size};
+use super::units::{parse_duration, parse_offset, parse_rate, parse_share, parse_size};
 
 /// Dots in one key: a dotted key nests as deeply as it has dots, and trees are dropped by recursion.
 const MOST_DOTS: usize = 8;
@@ -234,6 +234,24 @@ impl<'d> Value<'d> {
 
     pub(crate) fn duration(self) -> Option<Item<Duration>> {
         self.parsed("a duration such as \"250ms\", \"1.5s\" or \"2m\", a day at most", parse_duration)
+    }
+
+    pub(crate) fn offset(self) -> Option<Item<i64>> {
+        self.parsed("an offset such as \"-1h\", \"30s\" or \"90d\"", parse_offset)
+    }
+
+    /// A number within a range.
+    pub(crate) fn number(self, range: RangeInclusive<f64>) -> Option<Item<f64>> {
+        let text = match self.value {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) => number.as_str(),
+            _ => return self.mismatch("a number"),
+        };
+        let number = text.replace('_', "").parse::<f64>().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            self.wrong(format!("{} is from {} to {}", quote(&self.key), range.start(), range.end()), None);
+        }
+        number.map(|number| self.item(number))
     }
 
     pub(crate) fn rate(self) -> Option<Item<u64>> {

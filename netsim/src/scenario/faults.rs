@@ -3,8 +3,10 @@
 mod read;
 mod write;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::Skew;
 use crate::wire::conditions::Conditions;
 use crate::wire::firewall::Firewall;
 use crate::wire::nat::Nat;
@@ -91,6 +93,22 @@ pub enum Fault {
         /// Addresses with prefix length.
         addresses: Vec<String>,
     },
+    /// A name stands for other addresses.
+    Rename {
+        /// The hosts that see it so.
+        on: Vec<String>,
+        /// The name.
+        name: String,
+        /// What it stands for.
+        addresses: Vec<IpAddr>,
+    },
+    /// Wall clocks are wrong.
+    Clock {
+        /// The hosts.
+        on: Vec<String>,
+        /// How.
+        skew: Skew,
+    },
     /// NATs forget their mappings.
     Rebind {
         /// Routers.
@@ -148,13 +166,15 @@ pub(crate) enum Kind {
     Pause,
     Restart,
     Readdress,
+    Rename,
+    Clock,
     Rebind,
     Nat,
     Firewall,
     Hold,
 }
 
-pub(crate) const KINDS: [(&str, Kind); 18] = [
+pub(crate) const KINDS: [(&str, Kind); 20] = [
     ("pair", Kind::Pair),
     ("one-way", Kind::OneWay),
     ("partition", Kind::Partition),
@@ -169,6 +189,8 @@ pub(crate) const KINDS: [(&str, Kind); 18] = [
     ("pause", Kind::Pause),
     ("restart", Kind::Restart),
     ("readdress", Kind::Readdress),
+    ("rename", Kind::Rename),
+    ("clock", Kind::Clock),
     ("rebind", Kind::Rebind),
     ("nat", Kind::Nat),
     ("firewall", Kind::Firewall),
@@ -194,6 +216,8 @@ impl Fault {
             Self::Pause { .. } => Kind::Pause,
             Self::Restart { .. } => Kind::Restart,
             Self::Readdress { .. } => Kind::Readdress,
+            Self::Rename { .. } => Kind::Rename,
+            Self::Clock { .. } => Kind::Clock,
             Self::Rebind { .. } => Kind::Rebind,
             Self::Nat { .. } => Kind::Nat,
             Self::Firewall { .. } => Kind::Firewall,
@@ -230,6 +254,8 @@ impl Fault {
             | Self::Crash { on }
             | Self::Pause { on }
             | Self::Restart { on }
+            | Self::Rename { on, .. }
+            | Self::Clock { on, .. }
             | Self::Rebind { on } => on.clone(),
             Self::SlowThenDead { on, .. }
             | Self::Readdress { on, .. }

@@ -155,11 +155,13 @@ impl Scenario {
         self.directory.host_names()
     }
 
-    /// How many faults and checks it has; random faults are counted as well.
+    /// How many faults and checks it has; random faults are counted as well, and what is checked of clients.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let random = self.random.as_ref().map_or(0, |random| random.count as usize);
-        (self.faults.len() + random, self.checks.len())
+        let clients = self.clients.iter().map(|client| 1 + usize::from(client.back_within.is_some())).sum::<usize>();
+        let clients = clients + usize::from(!self.clients.is_empty());
+        (self.faults.len() + random, self.checks.len() + clients)
     }
 
     /// All faults with their times, for a seed: those that it names, and those that chance makes. Sorted by time.

@@ -12,6 +12,9 @@ use super::problem::{nearest, quote};
 /// How long a program may take until it is ready, or a step of preparation until it has ended, if nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What stands for the file of a host's clock.
+pub(crate) const CLOCK: &str = "{clock}";
+
 /// What a scenario is read in: where its files are, and which programs have names of their own.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
@@ -34,6 +37,16 @@ pub(crate) struct ProgramSpec {
     pub(crate) at: Option<Duration>,
     pub(crate) exit: Exit,
     pub(crate) exit_within: Duration,
+    /// It sees its host's clock by a library that is loaded into it.
+    pub(crate) preload: bool,
+}
+
+impl ProgramSpec {
+    /// Whether it can see that its host's clock is wrong.
+    pub(crate) fn follows_clock(&self) -> bool {
+        let texts = self.run.args.iter().chain(self.run.env.iter().map(|(_, value)| value));
+        self.preload || texts.into_iter().any(|text| text.contains(CLOCK))
+    }
 }
 
 /// What is expected of a program's end.
@@ -168,8 +181,19 @@ pub(crate) fn program(
         }
     };
     let exit_within = table.get("exit_within").and_then(Value::duration).map_or(PATIENCE, |time| time.value);
+    let preload = table.get("clock").and_then(|value| value.choice("way to see a clock", &[("preload", true)]));
     table.finish();
-    Some(ProgramSpec { name: name.value.to_owned(), on: on?, run: run?, ready, ready_within, at, exit, exit_within })
+    Some(ProgramSpec {
+        name: name.value.to_owned(),
+        on: on?,
+        run: run?,
+        ready,
+        ready_within,
+        at,
+        exit,
+        exit_within,
+        preload: preload.is_some(),
+    })
 }
 
 /// Reads `[service.NAME]`.

@@ -234,7 +234,7 @@ fn fault(kind: Kind, random: &Random, directory: &Directory, lasts: Duration, di
             let routers = subject.nats();
             Some(Fault::Rebind { on: vec![(*dice.one(&routers)?).to_owned()] })
         }
-        Kind::Readdress | Kind::Nat | Kind::Firewall | Kind::Hold => None,
+        Kind::Readdress | Kind::Rename | Kind::Clock | Kind::Nat | Kind::Firewall | Kind::Hold => None,
     }
 }
 

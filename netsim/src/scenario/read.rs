@@ -80,6 +80,7 @@ pub(crate) fn read(problems: &Problems<'_>, file: &str, around: &Surroundings) -
         })
         .collect();
     holds_are_alone(&faults, problems);
+    clocks_are_seen(&faults, &programs, problems);
     let checks: Vec<(Check, Span)> = checks
         .into_iter()
         .filter_map(|value| {
@@ -156,6 +157,19 @@ fn holds_are_alone(faults: &[(Injection, Span)], problems: &Problems<'_>) {
                 let hint = format!("it lasts from {} to {}", duration_text(hold.at), duration_text(until));
                 problems.note(span, "nothing else begins or ends while packets are held", Some(hint));
             }
+        }
+    }
+}
+
+/// A wrong clock that no program sees would show nothing.
+fn clocks_are_seen(faults: &[(Injection, Span)], programs: &[ProgramSpec], problems: &Problems<'_>) {
+    for (injection, span) in faults {
+        let Fault::Clock { on, .. } = &injection.fault else { continue };
+        let seen = |host: &String| programs.iter().any(|program| program.on == *host && program.follows_clock());
+        for host in on.iter().filter(|host| !seen(host)) {
+            let message = format!("no program on {host} sees its simulated clock");
+            let hint = "give one of them `clock = \"preload\"`, or by {clock} the file that its own clock reads";
+            problems.note(span, message, Some(hint.to_owned()));
         }
     }
 }

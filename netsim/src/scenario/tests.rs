@@ -175,6 +175,19 @@ fn what_cannot_be_is_refused() {
             "6:9 no fault ends while c could be served again",
         ),
         (&client("forbidden = true\nserved = 1", "at = \"1s\""), "6:1 a client that is forbidden is not served"),
+        (
+            "hosts = [\"a\"]\n[[fault]]\nat = \"1s\"\nkind = \"clock\"\non = \"a\"\noffset = \"1s\"",
+            "2:1 no program on a sees its simulated clock",
+        ),
+        (
+            "hosts = [\"a\"]\n[[fault]]\nat = \"1s\"\nkind = \"clock\"\non = \"a\"\noffset = \"1y\"",
+            "6:10 `1y` is not an offset",
+        ),
+        ("hosts = [\"a\"]\n[[fault]]\nat = \"1s\"\nkind = \"clock\"\non = \"a\"", "2:1 it needs `offset` or `rate`"),
+        (
+            "hosts = [\"a\"]\n[[fault]]\nat = \"1s\"\nkind = \"rename\"\nname = \"b c\"\naddress = \"x\"",
+            "6:11 `x` is not an address",
+        ),
         ("a.a.a.a.a.a.a.a.a.a.a = 1", "1:18 this is nested too deeply"),
     ] {
         let found = problems(text);

@@ -7,6 +7,11 @@ const DURATIONS: [(&str, u64); 5] =
 const RATES: [(&str, u64); 4] = [("kbit", 1_000), ("Mbit", 1_000_000), ("Gbit", 1_000_000_000), ("bit", 1)];
 const SIZES: [(&str, u64); 5] = [("kB", 1_000), ("MB", 1_000_000), ("KiB", 1 << 10), ("MiB", 1 << 20), ("B", 1)];
 
+const OFFSETS: [(&str, u64); 6] =
+    [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
+
+/// The greatest offset, in microseconds: a hundred years.
+const LONGEST_OFFSET: u64 = 36_525 * 86_400_000_000;
 /// The longest duration: a day.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
@@ -46,6 +51,26 @@ pub(crate) fn duration_text(duration: Duration) -> String {
         Ok(0) | Err(_) => "0s".to_owned(),
         // Nobody says 2 m for two minutes and one second.
         Ok(micros) => said(micros, &DURATIONS[..3]),
+    }
+}
+
+/// `"-1h"`, `"+30s"`, `"90d"`: nanoseconds, a hundred years either way at most.
+pub(crate) fn parse_offset(text: &str) -> Option<i64> {
+    let (negative, text) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let micros = scaled(text, &OFFSETS).filter(|micros| *micros <= LONGEST_OFFSET)?;
+    let nanos = i64::try_from(micros).ok()?.checked_mul(1_000)?;
+    Some(if negative { -nanos } else { nanos })
+}
+
+/// The opposite of [`parse_offset`], in microseconds at the finest.
+pub(crate) fn offset_text(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    match nanos.unsigned_abs() / 1_000 {
+        0 => "0s".to_owned(),
+        micros => format!("{sign}{}", said(micros, &OFFSETS)),
     }
 }
 
@@ -91,6 +116,17 @@ mod tests {
             assert_eq!(duration_text(duration), again);
             assert_eq!(parse_duration(again), Some(duration));
         }
+        for (text, nanos, again) in [
+            ("-1h", -3_600_000_000_000, "-1h"),
+            ("+90d", 7_776_000_000_000_000, "90d"),
+            ("1.5s", 1_500_000_000, "1500ms"),
+            ("0s", 0, "0s"),
+        ] {
+            assert_eq!(parse_offset(text), Some(nanos), "{text}");
+            assert_eq!(offset_text(nanos), again);
+            assert_eq!(parse_offset(again), Some(nanos));
+        }
+        assert_eq!([parse_offset("--1s"), parse_offset("36526d"), parse_offset("-")], [None; 3]);
         assert_eq!(parse_rate("1.5Mbit/s"), Some(1_500_000));
         assert_eq!(rate_text(1_500_000), "1500kbit");
         assert_eq!(parse_size("64KiB"), Some(65_536));

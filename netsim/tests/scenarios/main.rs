@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant, SystemTime};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use netsim::Backend;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         a_random_schedule_is_played_as_it_was_made,
         clients_are_served_again_after_a_cut,
         what_a_relay_does_wrong_is_found,
+        a_clock_is_wrong_and_a_name_stands_for_another_for_a_while,
         a_run_that_is_stopped_ends_soon,
         what_cannot_be_prepared_or_is_not_ready_says_why,
     ]
@@ -77,6 +80,9 @@ fn played() -> Option<u8> {
     }
     let mut out = std::io::stdout();
     for word in arguments {
+        if let Some(name) = word.strip_prefix("watch=") {
+            watch(name);
+        }
         if let Some(how) = word.strip_prefix("relay=") {
             clients::relay(how);
         }
@@ -111,6 +117,27 @@ fn every_example_is_a_scenario() -> Result<()> {
     }
     names.sort();
     holds(names == ["etcd", "lossy-link", "split", "web-behind-nat"], names)
+}
+
+/// Says how far the wall clock is ahead of what it was to be, in seconds, and what a name stands for, whenever it changes.
+fn watch(name: &str) {
+    let (begun, wall) = (Instant::now(), SystemTime::now());
+    let mut said = String::new();
+    loop {
+        let (passed, now) = (begun.elapsed().as_secs_f64(), SystemTime::now());
+        let shown =
+            now.duration_since(wall).map_or_else(|behind| -behind.duration().as_secs_f64(), |time| time.as_secs_f64());
+        let found =
+            (name, 1).to_socket_addrs().map(|all| all.map(|address| address.ip().to_string()).collect::<Vec<_>>());
+        let ahead = (shown - passed).round() as i64;
+        let text = format!("ahead {ahead} {name} {}", found.unwrap_or_default().join(" "));
+        if text != said {
+            // Whoever reads it may be gone.
+            let _ = writeln!(std::io::stdout(), "{text}");
+            said = text;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn around() -> Surroundings {

@@ -84,6 +84,61 @@ timeout = "10s"
     holds(["killed", "halted", "goes on"].iter().all(|text| said.contains(text)), &said)
 }
 
+pub(super) fn a_clock_is_wrong_and_a_name_stands_for_another_for_a_while(backend: Backend) -> Result<()> {
+    let mut text = r#"
+hosts = ["alpha", "beta"]
+[program.watch]
+on = "alpha"
+program = "self"
+args = ["play", "watch=beta"]
+clock = "preload"
+ready = "ahead"
+[program.other]
+on = "beta"
+program = "self"
+args = ["play", "watch=beta"]
+clock = "preload"
+ready = "ahead"
+[[fault]]
+at = "200ms"
+for = "600ms"
+kind = "clock"
+on = "alpha"
+offset = "-90d"
+[[fault]]
+at = "500ms"
+for = "600ms"
+kind = "clock"
+on = "alpha"
+offset = "1h"
+rate = 100
+[[fault]]
+at = "1.5s"
+for = "500ms"
+kind = "rename"
+on = "alpha"
+name = "beta"
+address = "10.1.0.77"
+[[check]]
+at = "2.3s"
+within = "5s"
+kind = "output"
+on = "watch"
+contains = "ahead 0 beta 10.1.0.77\nahead 0 beta 10.1.0.2\n"
+"#
+    .to_owned();
+    // Wrong in one way, in both (with what it has gained), in the other, and right again.
+    for said in ["ahead -7776000 beta", "ahead -777239", "ahead 36", "ahead 0 beta 10.1.0.2\nahead"] {
+        text += &format!(
+            "[[check]]\nat = \"1.2s\"\nwithin = \"5s\"\nkind = \"output\"\non = \"watch\"\ncontains = {said:?}\n"
+        );
+    }
+    for lacks in ["10.1.0.77", "ahead 1", "ahead -"] {
+        text += &format!("[[check]]\nat = \"2.3s\"\nkind = \"output\"\non = \"other\"\nlacks = {lacks:?}\n");
+    }
+    play(&text, backend).map(drop)
+}
+
 pub(super) fn what_does_not_hold_is_told(backend: Backend) -> Result<()> {
     let text = r#"
 hosts = ["alpha", "beta"]

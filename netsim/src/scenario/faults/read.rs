@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Fault, Injection, KINDS, Kind, Shape};
+use crate::Skew;
 use crate::link::parse;
 use crate::scenario::conditions;
 use crate::scenario::document::{Item, Table, Value};
@@ -89,6 +90,40 @@ fn read_fault(kind: Kind, table: &mut Table<'_>, names: &Names<'_>) -> Option<Fa
             }
             Some(Fault::Readdress { on: on?, interface, addresses: texts(addresses) })
         }
+        Kind::Rename => {
+            let on = match table.get("on") {
+                Some(value) => names.hosts(&value.strings()?),
+                None => Some(names.all_hosts()),
+            };
+            let name =
+                table.need("name", "name = \"beta\"").and_then(Value::string).filter(|name| is_dns_name(name, names));
+            let texts = table.need("address", "address = \"10.1.0.77\"").and_then(Value::strings)?;
+            let addresses = texts.iter().map(|text| {
+                let ip = text.value.parse().ok();
+                if ip.is_none() {
+                    let message = format!("{} is not an address", quote(text.value));
+                    names.problems().note(&text.span, message, Some("write \"10.1.0.77\"".to_owned()));
+                }
+                ip
+            });
+            let addresses: Vec<_> = addresses.collect();
+            let addresses = addresses.into_iter().collect::<Option<_>>()?;
+            Some(Fault::Rename { on: on?, name: name?.value.to_owned(), addresses })
+        }
+        Kind::Clock => {
+            let on = table.need("on", "on = \"alpha\"").and_then(Value::strings)?;
+            let on = names.hosts(&on);
+            let ahead = table.get("offset").map(Value::offset);
+            let rate = table.get("rate").map(|value| value.number(0.0..=1_000.0));
+            if ahead.is_none() && rate.is_none() {
+                let hint = Some("add `offset = \"-1h\"` or `rate = 1.01`".to_owned());
+                names.problems().note(table.span(), "it needs `offset` or `rate`", hint);
+            }
+            let ahead = ahead.map_or(Some(0), |offset| Some(offset?.value))?;
+            #[expect(clippy::cast_possible_truncation, reason = "it is a thousand times a billion at most")]
+            let gains = rate.map_or(Some(0), |rate| Some(((rate?.value - 1.0) * 1e9).round() as i64))?;
+            Some(Fault::Clock { on: on?, skew: Skew { ahead, gains } })
+        }
         Kind::Rebind => {
             let on = table.need("on", "on = \"home\"").and_then(Value::strings)?;
             let on = on.iter().map(|name| names.router(name, true)).collect::<Option<_>>()?;
@@ -105,6 +140,16 @@ fn read_fault(kind: Kind, table: &mut Table<'_>, names: &Names<'_>) -> Option<Fa
         }
         Kind::Hold => Some(Fault::Hold),
     }
+}
+
+/// Whether a text can be a name in `/etc/hosts`; notes it if not.
+fn is_dns_name(name: &Item<&str>, names: &Names<'_>) -> bool {
+    let well = (1..=253).contains(&name.value.len())
+        && name.value.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+    if !well {
+        names.problems().note(&name.span, format!("{} is not a name", quote(name.value)), None);
+    }
+    well
 }
 
 fn read_shape(kind: Kind, table: &mut Table<'_>, names: &Names<'_>) -> Option<Shape> {

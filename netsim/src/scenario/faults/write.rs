@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Fault, Injection, Shape};
 use crate::scenario::conditions;
-use crate::scenario::units::duration_text;
+use crate::scenario::units::{duration_text, offset_text};
 
 /// A fault with its time as a `[[fault]]` that [`read`](super::read()) reads.
 pub(crate) fn write(injection: &Injection) -> String {
@@ -51,6 +51,19 @@ pub(crate) fn write(injection: &Injection) -> String {
             single(&mut lines, host);
             lines.push(format!("interface = {interface:?}"));
             lines.push(format!("address = {addresses:?}"));
+        }
+        Fault::Rename { on: hosts, name, addresses } => {
+            on(&mut lines, hosts);
+            lines.push(format!("name = {name:?}"));
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            lines.push(format!("address = {addresses:?}"));
+        }
+        Fault::Clock { on: hosts, skew } => {
+            on(&mut lines, hosts);
+            lines.push(format!("offset = \"{}\"", offset_text(skew.ahead)));
+            #[expect(clippy::cast_precision_loss, reason = "it is a thousand times a billion at most")]
+            let rate = 1.0 + skew.gains as f64 / 1e9;
+            lines.push(format!("rate = {rate:?}"));
         }
         Fault::Nat { on: router, nat } => {
             single(&mut lines, router);

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::stage::Stage;
 use super::told;
 use crate::scenario::faults::{Fault, Injection, Shape};
+use crate::scenario::units::offset_text;
 use crate::topology::{HostId, LinkId};
-use crate::{Cut, Error, Readdressed};
+use crate::{Cut, Error, Readdressed, Renamed, Skew};
 
 /// A fault that is in force. The wire's own are over when it is dropped.
 #[derive(Debug)]
@@ -16,6 +17,9 @@ pub(super) enum Active {
     Over,
     Wire(#[expect(dead_code, reason = "held for its end")] Vec<crate::Fault>),
     Readdressed(#[expect(dead_code, reason = "held for its end")] Readdressed),
+    Renamed(#[expect(dead_code, reason = "held for its end")] Renamed),
+    /// The clock has been wrong on these hosts since a number.
+    Clock(Vec<String>, u64),
     Crashed(Vec<String>),
     Paused(Vec<String>),
     Nat(String),
@@ -80,6 +84,17 @@ pub(super) fn begin(
             notes.push((on.clone(), String::new(), format!("{interface} has {} now", addresses.join(", "))));
             Active::Readdressed(network.readdress(host(stage, on)?, interface, &addresses)?)
         }
+        Fault::Rename { on, name, addresses } => {
+            let hosts = on.iter().map(|on| host(stage, on)).collect::<Result<Vec<_>, _>>()?;
+            Active::Renamed(network.rename(&hosts, name, addresses)?)
+        }
+        Fault::Clock { on, skew } => {
+            let number = stage.clocks.begin(on, *skew).map_err(clock_failed)?;
+            for host in on {
+                notes.push((host.clone(), String::new(), clock_text(*skew)));
+            }
+            Active::Clock(on.clone(), number)
+        }
         Fault::Crash { on } => {
             let programs = programs(stage, on);
             each(stage, &programs, notes, |slot| Ok(slot.crash()));
@@ -123,7 +138,12 @@ pub(super) fn begin(
 pub(super) fn end(stage: &Stage<'_>, active: Active, notes: &mut Notes) {
     match active {
         // Dropping ends them.
-        Active::Over | Active::Wire(_) | Active::Readdressed(_) => {}
+        Active::Over | Active::Wire(_) | Active::Readdressed(_) | Active::Renamed(_) => {}
+        Active::Clock(on, number) => {
+            let ended = stage.clocks.end(&on, number).map_err(clock_failed);
+            on.iter().for_each(|host| notes.push((host.clone(), String::new(), "the clock is right".to_owned())));
+            restored_or_noted(&on.join(", "), ended, notes);
+        }
         Active::Crashed(programs) => each(stage, &programs, notes, |slot| slot.revive()),
         Active::Paused(programs) => each(stage, &programs, notes, |slot| Ok(slot.go_on())),
         Active::Nat(name) => {
@@ -139,6 +159,17 @@ pub(super) fn end(stage: &Stage<'_>, active: Active, notes: &mut Notes) {
             restored_or_noted(&name, restored, notes);
         }
     }
+}
+
+fn clock_failed(error: std::io::Error) -> Error {
+    Error::kernel("set a host's clock")(error)
+}
+
+fn clock_text(skew: Skew) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "it is for people")]
+    let rate = 1.0 + skew.gains as f64 / 1e9;
+    let rate = if skew.gains == 0 { String::new() } else { format!(", and runs {rate} times as fast") };
+    format!("the clock is off by {}{rate}", offset_text(skew.ahead))
 }
 
 fn restored_or_noted(name: &str, restored: Result<(), Error>, notes: &mut Notes) {

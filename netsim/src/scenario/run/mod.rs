@@ -2,6 +2,7 @@
 //! and keeps a record of it.
 
 mod attempts;
+mod clocks;
 mod exchange;
 mod inject;
 mod judge;
@@ -23,6 +24,7 @@ use super::{Injection, Scenario, visit};
 use crate::backend::tap::DEVICE;
 use crate::report::{Check, Curve, Record};
 use crate::{Backend, Capture, CaptureLimits, Network, Settings, Tolerance, end_with_this_thread};
+use clocks::Clocks;
 use exchange::Journal;
 use play::Play;
 use stage::{Slot, Stage, State, status_text, with_causes};
@@ -167,6 +169,10 @@ pub fn run(scenario: &Scenario, options: &Options<'_>, tell: &mut dyn FnMut(&Tol
     for step in &scenario.steps {
         prepare(step, dir.path(), scenario, options.stop)?;
     }
+    let preload = scenario.programs.iter().any(|program| program.preload);
+    let clocks = Clocks::new(dir.path(), scenario.hosts(), preload);
+    let what = "make the clocks of hosts".to_owned();
+    let clocks = clocks.map_err(|source| RunError::Files { what, source })?;
     dir.furnish(scenario, &scenario.folder)?;
     let settings = Settings {
         congestion_control: scenario.congestion_control.clone(),
@@ -182,7 +188,7 @@ pub fn run(scenario: &Scenario, options: &Options<'_>, tell: &mut dyn FnMut(&Tol
     tell(&Told::Made { hosts: scenario.directory.hosts.len(), programs: scenario.programs.len() });
     let slots = scenario.programs.iter().map(Slot::new).collect();
     let journal = Journal::new(scenario.clients.iter().map(|client| client.name.clone()));
-    let stage = Stage { scenario, network, slots, dir, journal, over: AtomicBool::new(false) };
+    let stage = Stage { scenario, network, slots, dir, clocks, journal, over: AtomicBool::new(false) };
     let curves = scenario.directory.cables.iter().flat_map(|cable| {
         let [left, right] = &cable.ends;
         [Curve::new(&cable.name, left, right), Curve::new(&cable.name, right, left)]

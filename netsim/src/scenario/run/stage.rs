@@ -8,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::RunError;
+use super::clocks::Clocks;
 use super::exchange::Journal;
 use super::workdir::WorkDir;
 use crate::report::{Line, Stream};
 use crate::scenario::Scenario;
-use crate::scenario::programs::{Invocation, ProgramSpec, fill};
+use crate::scenario::programs::{CLOCK, Invocation, ProgramSpec, fill};
 use crate::{Host, Launch, Network, Paused, Program};
 
 /// What is kept of a program's output to look for texts in: the last of it.
@@ -26,6 +27,7 @@ pub(super) struct Stage<'a> {
     pub(super) network: Network,
     pub(super) slots: Vec<Slot<'a>>,
     pub(super) dir: WorkDir,
+    pub(super) clocks: Clocks,
     pub(super) journal: Journal,
     /// Nothing more is to be begun: the run is at its end, or was interrupted.
     pub(super) over: AtomicBool,
@@ -96,17 +98,23 @@ impl<'a> Stage<'a> {
     /// What starts an invocation on a host, in the host's working directory.
     pub(super) fn launch(&self, run: &Invocation, host: &str) -> Result<Launch, String> {
         let mut launch = Launch::new(&run.program).dir(self.dir.path().join(host));
+        let clock = self.clocks.file(host).display().to_string();
+        let fill = |text: &String| Ok::<_, String>(self.fill(text)?.replace(CLOCK, &clock));
         for arg in &run.args {
-            launch = launch.arg(self.fill(arg)?);
+            launch = launch.arg(fill(arg)?);
         }
         for (name, value) in &run.env {
-            launch = launch.env(name, self.fill(value)?);
+            launch = launch.env(name, fill(value)?);
         }
         Ok(launch)
     }
 
     pub(super) fn start(&self, slot: &Slot<'_>) -> Result<(), String> {
-        let launch = self.launch(&slot.spec.run, &slot.spec.on)?;
+        let mut launch = self.launch(&slot.spec.run, &slot.spec.on)?;
+        if slot.spec.preload {
+            launch = launch.env("LD_PRELOAD", self.clocks.library());
+            launch = launch.env("NETSIM_CLOCK", self.clocks.file(&slot.spec.on));
+        }
         let program = self.host(&slot.spec.on)?.start(launch).map_err(|error| with_causes(&error))?;
         let mut inside = slot.lock();
         inside.program = Some(program);
@@ -183,6 +191,10 @@ impl<'a> Slot<'a> {
 
     fn last_words(&self) -> String {
         let mut inside = self.lock();
+        // Its end may be known before its last words have been read.
+        if let (State::Ended(_), Some(program)) = (inside.state, &inside.program) {
+            program.wait_for_output();
+        }
         inside.look();
         let text: Vec<String> =
             inside.streams.iter().map(|said| String::from_utf8_lossy(&said.bytes).into_owned()).collect();

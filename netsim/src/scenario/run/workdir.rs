@@ -1,13 +1,13 @@
-//! The working directory of a run, with those of its hosts.
+//! The working directory of a run, with what hosts are to have in theirs.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::RunError;
+use super::{RunError, clocks};
 use crate::caretaker::Caretaker;
 use crate::scenario::Scenario;
-use crate::scenario::programs::fill;
+use crate::scenario::programs::{CLOCK, fill};
 use crate::scenario::visit::PREFIX;
 
 /// Working directories that are tried.
@@ -63,6 +63,8 @@ impl WorkDir {
             for (file, text, _) in &furnishing.files {
                 let path = own.join(file);
                 let text = fill(text, &self.path, &scenario.directory).unwrap_or_else(|_| text.clone());
+                let clock = clocks::file(&self.path, &furnishing.host).display().to_string();
+                let text = text.replace(CLOCK, &clock);
                 let made = path.parent().map_or(Ok(()), fs::create_dir_all);
                 let what = format!("write {}", path.display());
                 made.and_then(|()| fs::write(&path, text)).map_err(|source| RunError::Files { what, source })?;

@@ -74,14 +74,17 @@ fn exchange(
     let stub = |journal: &Journal| journal.history().stub(Stub { id: back, node: node(), at: journal.now() });
     match line.head(&mut head) {
         Ok(ANSWER) => {}
-        // Nobody who got it whole ends without an answer.
-        Ok(_) => {
+        // Nobody who got it whole ends without an answer. At a door that is shut, somebody else may say what it likes.
+        Ok(_) if !spec.forbidden => {
             stub(journal);
             return Outcome::Reset;
         }
-        Err(_) => return Outcome::Reset,
+        Ok(_) | Err(_) => return Outcome::Reset,
     }
     let got = head.first_chunk().map_or(0, |id| u64::from_be_bytes(*id));
+    if spec.forbidden && got != back {
+        return Outcome::Reset;
+    }
     let mut arriving = Arriving::new(back, spec.answer);
     let taken = line.take(&mut arriving);
     // What comes after the end is too much.

@@ -120,7 +120,7 @@ impl<'a> Line<'a> {
     /// Sends content, evenly over a time.
     fn send(&mut self, content: &mut Content, length: u64, spread: Duration) -> io::Result<()> {
         let (start, mut room, mut sent) = (Instant::now(), [0; 16 << 10], 0_u64);
-        loop {
+        while sent < length {
             let room = match spread.is_zero() {
                 true => &mut room[..],
                 // As much as is due by the next look.
@@ -135,17 +135,11 @@ impl<'a> Line<'a> {
                     &mut room[..due]
                 }
             };
-            match content.fill(room) {
-                0 => return Ok(()),
-                count => {
-                    self.write(&room[..count])?;
-                    sent += count as u64;
-                    if sent == length {
-                        return Ok(());
-                    }
-                }
-            }
+            let count = content.fill(room);
+            self.write(&room[..count])?;
+            sent += count as u64;
         }
+        Ok(())
     }
 
     /// Reads the first bytes. Fewer than there is room for: it ended in order before.
