@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::admin::socket::BindError;
 use crate::agent_file::AgentFile;
-use crate::clock::Clock;
+use crate::clock::{Clock, ClockError};
 use crate::distribution::store::{Had, StoreError};
 use crate::identity::{Identity, LoadError, Trust};
 use crate::reconcile::PortError;
@@ -89,9 +89,9 @@ pub enum StartError {
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
-    /// `ADIT_CLOCK_OFFSET` is no number.
-    #[error("ADIT_CLOCK_OFFSET is `{0}`, not a whole number of seconds")]
-    Clock(String),
+    /// What shifts the clock cannot be used.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
 }
 
 /// What an agent starts with.
@@ -120,7 +120,7 @@ pub fn plan(dir: &Path) -> Result<Plan, StartError> {
     if !dir.is_dir() {
         return Err(StartError::NoDirectory(dir.to_owned()));
     }
-    let clock = Clock::from_environment().map_err(StartError::Clock)?;
+    let clock = Clock::from_environment()?;
     let now = clock.now();
     // Before they are read: what changes meanwhile is found to be other.
     let seen = Fingerprints::of(dir);

@@ -210,12 +210,7 @@ fn usage(error: &clap::Error) -> CliError {
 
 fn dispatch(cli: Cli, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
     let Cli { global, command } = cli;
-    let clock = Clock::from_environment().map_err(|text| {
-        CliError::usage(
-            "clock",
-            format!("ADIT_CLOCK_OFFSET is {}, not a whole number of seconds", mesh_config::quote(&text)),
-        )
-    })?;
+    let clock = Clock::from_environment().map_err(|error| CliError::usage("clock", error.to_string()))?;
     let color = match global.color {
         ColorChoice::Auto => io::stdout().is_terminal() && crate::logging::color_by_environment(),
         ColorChoice::Always => true,
