@@ -4,6 +4,7 @@ mod doctor;
 mod from;
 mod look;
 mod play;
+mod played;
 mod shell;
 mod shrink;
 

@@ -91,7 +91,7 @@ pub(super) fn run(args: &FromArgs, ctx: &Context, out: &mut dyn Write, err: &mut
     args.crash.iter().for_each(|node| command += &format!(" --crash {node}"));
     args.loss.iter().for_each(|loss| command += &format!(" --loss {loss}"));
     let job = Job { file: args.mesh.clone(), command, scenario, schedule: None };
-    perform(&[job], &args.how, ctx, out, err)
+    perform(&[job], &args.how, 1, ctx, out, err)
 }
 
 /// Makes an authority and a directory for each node.

@@ -1,26 +1,28 @@
-//! `adit sim run`: one scenario after the other, what is going on to standard error, what came of it to standard output.
+//! `adit sim run`: scenarios, some at once, what is going on to standard error, what came of it to standard output.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
+use netsim::Backend;
 use netsim::scenario::{Injection, Options, Outcome, RunError, Scenario, Told};
-use netsim::{Backend, Verdict};
 
-use super::{enter, load_all, note, say, shell_word};
+use super::played::Played;
+use super::{enter, load_all, note, shell_word};
 use crate::cli::context::{Context, interrupted, told, with_causes};
 use crate::cli::error::CliError;
-use crate::cli::style::{Paint, Tone};
 
-/// Runs scenarios one after the other. Exits with 0 only if everything held that they check.
+/// Runs scenarios, as many at once as there are cores. Exits with 0 only if everything held that they check.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  adit sim run split.toml\n  adit sim run tests/scenarios --out results   a folder of them, with reports\n  \
                   adit sim run split.toml --seed 7             other losses, another random schedule\n  \
+                  adit sim run tests/scenarios --jobs 1        one after the other, told while they run\n  \
                   adit sim run split.toml --schedule results/split/schedule.toml\n\n\
                   Needs no root where ordinary users may make namespaces: `adit sim doctor` finds out."
 )]
@@ -30,6 +32,10 @@ pub struct RunArgs {
     scenarios: Vec<PathBuf>,
     #[command(flatten)]
     how: How,
+    /// How many are run at once; else as many as there are cores. Those in which the machine could not keep up are run
+    /// again, alone
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    jobs: Option<u16>,
     /// Play these faults, which an earlier run has written, in place of the scenario's
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
@@ -98,13 +104,15 @@ pub(super) fn run(args: &RunArgs, ctx: &Context, out: &mut dyn Write, err: &mut 
         })?);
         job.command += &format!(" --schedule {}", shell_word(&path.display().to_string()));
     }
-    perform(&jobs, &args.how, ctx, out, err)
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    perform(&jobs, &args.how, args.jobs.map_or_else(cores, usize::from), ctx, out, err)
 }
 
-/// Runs scenarios one after the other: beside one another they would take the machine from each other.
+/// Runs scenarios, at most so many at once.
 pub(super) fn perform(
     jobs: &[Job],
     how: &How,
+    at_once: usize,
     ctx: &Context,
     out: &mut dyn Write,
     err: &mut dyn Write,
@@ -116,43 +124,147 @@ pub(super) fn perform(
     }
     enter()?;
     let stop = stop_when_interrupted()?;
-    let mut all = Vec::new();
-    for job in jobs {
-        let scenario = &job.scenario;
-        let own = job.schedule.as_ref().map(|(seed, _)| *seed).or(scenario.seed());
-        let seed = how.seed.or(own).unwrap_or(1);
-        let player = Player {
-            scenario,
-            backend: how.backend.map(Into::into),
-            captures: how.out.as_ref().map(|folder| folder.join(scenario.name())),
-            ctx,
-            stop: &stop,
-        };
-        let repeat = player.repeat(&job.command, seed);
-        let injections = job.schedule.as_ref().map(|(_, injections)| injections.clone());
-        let played = player.play(seed, injections, &repeat, err);
-        if let (Ok(outcome), Some(folder)) = (&played, &how.out) {
-            keep(outcome, scenario, &folder.join(scenario.name()))?;
-        }
-        let interrupted = stop.load(Ordering::Relaxed);
-        let result = Played { file: &job.file, scenario, seed, repeat, outcome: played };
-        // What could not be done because of Ctrl-C is no error.
-        if !ctx.json && (!interrupted || result.outcome.is_ok()) {
-            result.tell(ctx.paint(), out, err)?;
-        }
-        all.push(result);
-        if interrupted {
-            break;
-        }
-    }
+    let run = Run { jobs, how, ctx, stop: &stop };
+    let mut all = if at_once.min(jobs.len()) > 1 { run.beside(at_once, out, err)? } else { run.in_turn(out, err)? };
+    all.sort_by_key(|played| played.number);
     if ctx.json {
-        let results: Vec<_> = all.iter().map(Played::json).collect();
+        let results: Vec<_> = all.iter().map(|played| played.json(&jobs[played.number])).collect();
         ctx.write_json(out, &serde_json::json!({ "scenarios": results }))?;
     }
     if stop.load(Ordering::Relaxed) {
         return Err(told(crate::cli::INTERRUPTED));
     }
     if all.iter().all(Played::passed) { Ok(()) } else { Err(told(1)) }
+}
+
+/// All that is to be run.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    jobs: &'a [Job],
+    how: &'a How,
+    ctx: &'a Context,
+    stop: &'a AtomicBool,
+}
+
+/// What runs beside one another tell.
+enum News {
+    Started(usize),
+    /// What came of it, and what it has told meanwhile.
+    Ended(Box<Played>, Vec<u8>),
+}
+
+impl Run<'_> {
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// One after the other.
+    fn in_turn(&self, out: &mut dyn Write, err: &mut dyn Write) -> Result<Vec<Played>, CliError> {
+        let mut all = Vec::new();
+        for number in 0..self.jobs.len() {
+            let played = self.play(number, err);
+            self.finish(&played, out, err)?;
+            all.push(played);
+            if self.stopped() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Some at once. What each tells is told in one piece when it has ended. A run in which the machine could not keep up
+    /// shows nothing, so it is run again when the others have ended, alone.
+    fn beside(&self, at_once: usize, out: &mut dyn Write, err: &mut dyn Write) -> Result<Vec<Played>, CliError> {
+        let next = AtomicUsize::new(0);
+        let (tell, told) = sync_channel(at_once);
+        let (mut all, mut again) = (Vec::new(), Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..at_once.min(self.jobs.len()) {
+                let (tell, next) = (tell.clone(), &next);
+                scope.spawn(move || {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= self.jobs.len() || self.stopped() {
+                            return;
+                        }
+                        let mut notes = Vec::new();
+                        // Whoever hears it waits for all to end.
+                        let _ = tell.send(News::Started(number));
+                        let played = self.play(number, &mut notes);
+                        let _ = tell.send(News::Ended(Box::new(played), notes));
+                    }
+                });
+            }
+            drop(tell);
+            let mut told_of = Ok(());
+            for news in told {
+                let (played, notes) = match news {
+                    News::Ended(played, notes) => (*played, notes),
+                    News::Started(number) => {
+                        let (name, place) = (self.jobs[number].scenario.name(), number + 1);
+                        note(self.ctx, err, &format!("{name}: started ({place} of {})", self.jobs.len()));
+                        continue;
+                    }
+                };
+                // A closed standard error cannot be told about.
+                let _ = err.write_all(&notes);
+                if played.is_overloaded() && !self.stopped() {
+                    again.push(played.number);
+                    continue;
+                }
+                if told_of.is_ok() {
+                    told_of = self.finish(&played, out, err);
+                }
+                if told_of.is_err() {
+                    // Nobody hears any more what comes of the others.
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+                all.push(played);
+            }
+            told_of
+        })?;
+        for number in again {
+            if self.stopped() {
+                break;
+            }
+            let name = self.jobs[number].scenario.name();
+            note(self.ctx, err, &format!("{name}: the machine could not keep up beside others; once more, alone"));
+            let played = self.play(number, err);
+            self.finish(&played, out, err)?;
+            all.push(played);
+        }
+        Ok(all)
+    }
+
+    fn play(&self, number: usize, err: &mut dyn Write) -> Played {
+        let job = &self.jobs[number];
+        let own = job.schedule.as_ref().map(|(seed, _)| *seed).or(job.scenario.seed());
+        let seed = self.how.seed.or(own).unwrap_or(1);
+        let player = Player {
+            scenario: &job.scenario,
+            backend: self.how.backend.map(Into::into),
+            captures: self.how.out.as_ref().map(|folder| folder.join(job.scenario.name())),
+            ctx: self.ctx,
+            stop: self.stop,
+        };
+        let repeat = player.repeat(&job.command, seed);
+        let injections = job.schedule.as_ref().map(|(_, injections)| injections.clone());
+        let outcome = player.play(seed, injections, &repeat, err);
+        Played { number, seed, repeat, outcome }
+    }
+
+    /// Keeps and tells what came of a run.
+    fn finish(&self, played: &Played, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
+        let job = &self.jobs[played.number];
+        if let (Ok(outcome), Some(folder)) = (&played.outcome, &self.how.out) {
+            keep(outcome, &job.scenario, &folder.join(job.scenario.name()))?;
+        }
+        // What could not be done because of Ctrl-C is no error.
+        if !self.ctx.json && (!self.stopped() || played.outcome.is_ok()) {
+            played.tell(job, self.ctx.paint(), out, err)?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes what a run has left.
@@ -239,78 +351,4 @@ impl Player<'_> {
 
 fn seconds(time: Duration) -> String {
     format!("{:7.2} s ", time.as_secs_f64())
-}
-
-/// What came of one scenario.
-struct Played<'a> {
-    file: &'a Path,
-    scenario: &'a Scenario,
-    seed: u64,
-    repeat: String,
-    outcome: Result<Outcome, RunError>,
-}
-
-impl Played<'_> {
-    fn passed(&self) -> bool {
-        self.outcome.as_ref().is_ok_and(Outcome::passed)
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let head = serde_json::json!({ "file": self.file, "passed": self.passed(), "repeat": self.repeat });
-        let rest = match &self.outcome {
-            Ok(outcome) => serde_json::from_str(&outcome.record.result_json()).unwrap_or_default(),
-            Err(error) => serde_json::json!({
-                "scenario": self.scenario.name(), "seed": self.seed,
-                "error": {"code": "simulator", "message": with_causes(error), "hint": null},
-            }),
-        };
-        let mut all = head.as_object().cloned().unwrap_or_default();
-        all.extend(rest.as_object().cloned().unwrap_or_default());
-        all.into()
-    }
-
-    fn tell(&self, paint: Paint, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
-        let name = self.scenario.name();
-        let outcome = match &self.outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                // It may show the last lines of a program: several, each escaped.
-                let text: Vec<_> =
-                    with_causes(error).lines().map(|line| crate::logging::escape(line).into_owned()).collect();
-                writeln!(err, "error: {name}: {}", text.join("\n  "))?;
-                return say(out, &format!("{} {name}\n", paint.text(Tone::Bad, "FAIL")));
-            }
-        };
-        let record = &outcome.record;
-        let failed: Vec<_> = record.checks.iter().filter(|check| !check.ok).collect();
-        let word = match (outcome.interrupted, failed.is_empty()) {
-            (true, _) => paint.text(Tone::Warn, "interrupted"),
-            (false, true) => paint.text(Tone::Good, "ok  "),
-            (false, false) => paint.text(Tone::Bad, "FAIL"),
-        };
-        let held = record.checks.len() - failed.len();
-        let mut text = format!(
-            "{word} {name}: {held} of {} checks held, {:.1} s, seed {}, {}\n",
-            record.checks.len(),
-            record.wall.as_secs_f64(),
-            self.seed,
-            record.verdict(),
-        );
-        for check in &failed {
-            let line = format!("     {:.2} s  {}: {}", check.at.as_secs_f64(), check.name, check.detail);
-            text += &format!("{}\n", paint.text(Tone::Bad, &line));
-        }
-        if !failed.is_empty() {
-            text += &format!("     to repeat it: {}\n", paint.text(Tone::Strong, &self.repeat));
-        }
-        if record.wire.verdict == Verdict::Overloaded {
-            let late = format!(
-                "     the machine could not keep up (99 of 100 packets at most {:.1} ms late, {} dropped): run less beside it",
-                record.wire.late_p99.as_secs_f64() * 1e3,
-                record.wire.drops
-            );
-            text += &format!("{}\n", paint.text(Tone::Warn, &late));
-        }
-        say(out, &text)
-    }
 }
