@@ -37,10 +37,13 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("a_scenario_that_does_not_check_exits_with_2_and_starts_nothing", does_not_check),
         Test::in_namespaces("ctrl_c_ends_a_scenario_in_order_with_130", interrupted),
         Test::in_namespaces("the_doctor_of_the_simulator_says_what_works", doctor),
+        Test::in_namespaces("scenarios_run_beside_one_another_and_each_is_told_in_one_piece", beside_one_another),
+        Test::new("every_scenario_of_this_repository_checks", all_check),
         Test::in_namespaces("a_failing_schedule_is_shrunk_to_what_makes_it_fail", shrinks),
         Test::in_namespaces("a_mesh_file_is_simulated_and_a_cut_shows_who_is_not_served", from_a_mesh),
     ];
-    for name in ["partition-full", "partition-one-way", "partition-partial"] {
+    // The quick ones; endurance runs all of them, with ten seeds.
+    for name in ["partition-partial", "tcp-blocked"] {
         let sentence = format!("the_scenario_{}_passes", name.replace('-', "_"));
         tests.push(Test::in_namespaces(sentence, move || passes(name)));
     }
@@ -227,10 +230,49 @@ fn from_a_mesh() -> Result<()> {
     Ok(())
 }
 
+fn beside_one_another() -> Result<()> {
+    let directory = scratch::directory()?;
+    for (name, hosts, at) in [("one", ["alpha", "beta"], 200), ("two", ["gamma", "delta"], 300)] {
+        let [left, right] = hosts;
+        let text = format!(
+            "hosts = {hosts:?}\n[[fault]]\nat = \"{at}ms\"\nfor = \"1s\"\nkind = \"pair\"\non = {hosts:?}\n[[check]]\nat = \"600ms\"\n\
+             kind = \"unreachable\"\nfrom = \"{left}\"\nto = \"{right}\"\ntimeout = \"100ms\"\n"
+        );
+        fs::write(directory.join(format!("{name}.toml")), text)?;
+    }
+    let output = sim(&["run", "one.toml", "two.toml", "--jobs", "2"], &directory)?.success()?;
+    ensure!(output.stdout.contains("ok   one: 1 of 1") && output.stdout.contains("ok   two: 1 of 1"), "{output:?}");
+    // They ran at once, and yet what one tells comes in one piece.
+    let place = |text: &str| output.stderr.rfind(text).with_context(|| format!("{text}: {output:?}"));
+    let [one, two] = [["one: begun", "pair alpha beta ends"], ["two: begun", "pair gamma delta ends"]];
+    let [one, two] = [[place(one[0])?, place(one[1])?], [place(two[0])?, place(two[1])?]];
+    ensure!(one[1] < two[0] || two[1] < one[0], "{output:?}");
+    Ok(())
+}
+
+fn all_check() -> Result<()> {
+    let folder = scenarios();
+    let output = sim(&["check", &folder.display().to_string(), "--json"], &folder)?.success()?;
+    ensure!(output.json()?["problems"] == serde_json::json!([]), "{output:?}");
+    let listed = sim(&["list", &folder.display().to_string(), "--json"], &folder)?.success()?.json()?;
+    let all = listed["scenarios"].as_array().context("a list")?;
+    // Each says what it is about, and is called as its file.
+    for one in all {
+        let stem = Path::new(one["file"].as_str().unwrap_or_default()).file_stem().and_then(|stem| stem.to_str());
+        ensure!(one["name"].as_str() == stem && one["about"].as_str().is_some_and(|text| !text.is_empty()), "{one}");
+    }
+    ensure!(all.len() >= 20, "{} scenarios", all.len());
+    Ok(())
+}
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
 /// A scenario of this repository, with a seed of its own.
 fn passes(name: &str) -> Result<()> {
     let directory = scratch::directory()?;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(format!("{name}.toml"));
+    let path = scenarios().join(format!("{name}.toml"));
     let output = sim(&["run", &path.display().to_string(), "--out", "results"], &directory)?;
     ensure!(output.code == Some(0), "{output:?}");
     Ok(())

@@ -71,7 +71,21 @@ fn main() -> ExitCode {
         eight_thousand_stalled_readers_stay_within_the_stated_memory_and_lose_nothing,
         stalled_readers_with_deep_socket_buffers_stay_within_the_stated_memory,
     ]);
+    for seed in 1..=10 {
+        tests.push(Test::in_namespaces(format!("the_shipped_scenarios_pass_with_seed_{seed}"), move || shipped(seed)));
+    }
     adit_tests::suite::run(tests)
+}
+
+/// All scenarios of this repository, as `adit sim run` runs them.
+fn shipped(seed: u32) -> Result<()> {
+    let scenarios = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut command = std::process::Command::new(adit_tests::binary::path()?);
+    command.args(["sim", "run", "--quiet", "--seed", &seed.to_string()]).arg(scenarios).env("PATH", "");
+    let output = adit_tests::binary::run(&mut command, Duration::from_secs(40 * 60))?;
+    write!(io::stderr(), "{}", output.stdout)?;
+    ensure!(output.code == Some(0), "{output:?}");
+    Ok(())
 }
 
 /// From the command to the moment at which each agent has applied what was published, ten times over.
