@@ -73,8 +73,7 @@ pub async fn run(dir: &Path, plan: Plan, ready: impl FnOnce(&View)) -> Result<()
     let start = Start { dir: dir.to_owned(), file, seen, applied_at: read_at, warnings, ports, signed };
     let (reloader, reload) = Reloader::start(start, host.clone(), peers.clone()).await;
     let drain = Arc::new(Drain::default());
-    let view =
-        Arc::new(View::new(host.clone(), peers.clone(), reload, (on_disk, documents, sources), drain.clone()));
+    let view = Arc::new(View::new(host.clone(), peers.clone(), reload, (on_disk, documents, sources), drain.clone()));
     let mut reloading = JoinSet::new();
     reloading.spawn(reloader.run(hangup));
     let stopped = {
