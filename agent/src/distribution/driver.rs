@@ -328,14 +328,14 @@ impl Distribution {
     /// Brings what is on the disk into force.
     fn bring(&self, document: Arc<Published>) {
         self.host.metrics.mesh_refresh_by(document.header().refresh_by());
-        let removed = Arc::new(self.gossip.heads().tombstones().clone());
+        let removed = Arc::new(self.peers.heads().tombstones().clone());
         let had = self.had.iter().copied().collect();
         self.in_force.send_replace(Some(Arc::new(InForce { document, had, removed })));
     }
 
     /// A document that does not come into force may say of more nodes that they were taken out, too.
     fn bury(&self) {
-        let removed = self.gossip.heads().tombstones();
+        let removed = self.peers.heads().tombstones();
         self.in_force.send_if_modified(|in_force| {
             let Some(known) = in_force.as_mut().filter(|known| *known.removed != *removed) else { return false };
             *known = Arc::new(InForce { removed: Arc::new(removed.clone()), ..InForce::clone(known) });
