@@ -254,7 +254,7 @@ impl Distribution {
             }
         };
         let arrival = self.peers.publish(&document);
-        if matches!(arrival, Arrival::Wins | Arrival::Kept) {
+        if arrival != Arrival::Known {
             self.arrived(&document, Came::from(by));
         }
         let (rank, kept) = (document.rank(), self.in_force.borrow().as_ref().map(|in_force| in_force.document.rank()));
