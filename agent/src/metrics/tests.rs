@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::macros::datetime;
 
 use super::*;
+use crate::vocabulary::SourceKind;
 
 fn node(name: &str) -> NodeName {
     name.parse().unwrap()
@@ -26,6 +27,9 @@ fn populated() -> (Metrics, LinkMeter, OpenConnection) {
     metrics.certificate_expires(datetime!(2026-02-07 00:00 UTC));
     metrics.mesh_version(12);
     metrics.mesh_reload(true);
+    metrics.mesh_source_up(SourceKind::Etcd, true);
+    metrics.mesh_source_answered(SourceKind::Etcd, datetime!(2026-02-01 00:00 UTC));
+    metrics.mesh_source_failed(SourceKind::Https, "unreachable");
     (metrics, link, open)
 }
 
