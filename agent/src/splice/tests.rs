@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -21,7 +21,7 @@ const PIECE: usize = 256 * 1024;
 struct Side {
     places: Places,
     cut: oneshot::Sender<Reason>,
-    ended: JoinHandle<(End, Box<Link>)>,
+    ended: JoinSet<(End, Box<Link>)>,
 }
 
 async fn beside(mut link: Box<Link>) -> (Side, TcpStream) {
@@ -33,7 +33,8 @@ async fn beside(mut link: Box<Link>) -> (Side, TcpStream) {
     places.soon = BOUND;
     let (cut, mut cuts) = oneshot::channel();
     let of_it = places.clone();
-    let ended = tokio::spawn(async move {
+    let mut ended = JoinSet::new();
+    ended.spawn(async move {
         let (limits, meter) = (Limits { places: Some(&of_it), ..Limits::default() }, Meter::default());
         let mut told = pin!(async {
             match (&mut cuts).await {
@@ -59,6 +60,11 @@ async fn joined() -> [(Side, TcpStream); 2] {
     far.next_open().await.unwrap().unwrap();
     far.accept("").unwrap();
     [beside(near).await, beside(Box::new(far)).await]
+}
+
+/// How it ended.
+async fn ended(side: &mut Side) -> (End, Box<Link>) {
+    side.ended.join_next().await.unwrap().unwrap()
 }
 
 fn piece(number: u64) -> Vec<u8> {
@@ -90,7 +96,7 @@ async fn until(what: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bulk_gets_a_thread_and_gives_it_back_when_it_is_bulk_no_more() {
     let work = async {
-        let [(a, mut client), (b, mut server)] = joined().await;
+        let [(mut a, mut client), (mut b, mut server)] = joined().await;
         for _ in 0..3 {
             until_alone(&mut client, &mut server, [&a.places, &b.places]).await;
             until(|| a.places.left() + b.places.left() == 2).await;
@@ -113,7 +119,7 @@ async fn bulk_gets_a_thread_and_gives_it_back_when_it_is_bulk_no_more() {
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"last words");
-        let [(near, mut opener), (far, mut responder)] = [a.ended.await.unwrap(), b.ended.await.unwrap()];
+        let [(near, mut opener), (far, mut responder)] = [ended(&mut a).await, ended(&mut b).await];
         assert!(matches!((&near, &far), (End::Closed, End::Closed)), "{near:?} {far:?}");
         let through = async {
             let settled = opener.settle().await;
@@ -131,7 +137,7 @@ async fn bulk_gets_a_thread_and_gives_it_back_when_it_is_bulk_no_more() {
 async fn a_thread_that_serves_bulk_hears_of_a_cut_a_reset_and_a_loss() {
     let work = async {
         for fault in ["cut", "reset", "lost", "reset while the other stalls"] {
-            let [(mut a, mut client), (b, mut server)] = joined().await;
+            let [(mut a, mut client), (mut b, mut server)] = joined().await;
             until_alone(&mut client, &mut server, [&a.places, &b.places]).await;
             let stalls = fault.ends_with("stalls");
             // Nothing is read any longer: both agents wait for room.
@@ -147,13 +153,13 @@ async fn a_thread_that_serves_bulk_hears_of_a_cut_a_reset_and_a_loss() {
                     let (unused, _) = oneshot::channel();
                     std::mem::replace(&mut a.cut, unused).send(Reason::PermitWithdrawn).unwrap();
                 }
-                "lost" => b.ended.abort(),
+                "lost" => b.ended.abort_all(),
                 _ => {
                     socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
                     drop(client);
                 }
             }
-            let (end, mut link) = a.ended.await.unwrap();
+            let (end, mut link) = ended(&mut a).await;
             match fault {
                 "cut" => assert!(matches!(end, End::Cut(Reason::PermitWithdrawn)), "{end:?}"),
                 "lost" => assert!(matches!(end, End::Lost(_) | End::Far(_)), "{end:?}"),
@@ -162,7 +168,7 @@ async fn a_thread_that_serves_bulk_hears_of_a_cut_a_reset_and_a_loss() {
             if fault != "lost" {
                 timeout(Duration::from_secs(3), link.settle()).await.ok();
                 drop(link);
-                let (end, _) = b.ended.await.unwrap();
+                let (end, _) = ended(&mut b).await;
                 assert!(matches!(end, End::Far(_) | End::Lost(_)), "{fault}: {end:?}");
                 let mut rest = vec![0; PIECE];
                 let error = loop {

@@ -120,6 +120,7 @@ fn every_example_is_a_scenario() -> Result<()> {
 }
 
 /// Says how far the wall clock is ahead of what it was to be, in seconds, and what a name stands for, whenever it changes.
+#[expect(clippy::disallowed_methods, reason = "the wall clock of this process is what is looked at")]
 fn watch(name: &str) {
     let (begun, wall) = (Instant::now(), SystemTime::now());
     let mut said = String::new();
@@ -129,8 +130,8 @@ fn watch(name: &str) {
             now.duration_since(wall).map_or_else(|behind| -behind.duration().as_secs_f64(), |time| time.as_secs_f64());
         let found =
             (name, 1).to_socket_addrs().map(|all| all.map(|address| address.ip().to_string()).collect::<Vec<_>>());
-        let ahead = (shown - passed).round() as i64;
-        let text = format!("ahead {ahead} {name} {}", found.unwrap_or_default().join(" "));
+        let ahead = (shown - passed).round();
+        let text = format!("ahead {ahead:.0} {name} {}", found.unwrap_or_default().join(" "));
         if text != said {
             // Whoever reads it may be gone.
             let _ = writeln!(std::io::stdout(), "{text}");

@@ -32,7 +32,7 @@ fn document(mesh: &Mesh, version: u64) -> String {
         let port = 20_000 + s;
         write!(text, "\n[service.web-{s}]\non = [\"{on}\"]\nallow = {allowed:?}\ntarget = \"127.0.0.1:{target}\"\n")
             .ok();
-        write!(text, "listen = \"127.0.0.1:{port}\"\n").ok();
+        writeln!(text, "listen = \"127.0.0.1:{port}\"").ok();
     }
     text
 }

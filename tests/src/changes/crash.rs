@@ -47,7 +47,7 @@ pub fn amid_a_publish(rounds: u64) -> Result<()> {
     // Each publish raises the version by one, whether its answer was heard or not.
     let mut version = 2;
     for round in 0..rounds {
-        let victim = usize::try_from(round % 4 != 3)?;
+        let victim = usize::from(round % 4 != 3);
         let [first, second] = &mut agents;
         let (survivor, killed) = if victim == 1 { (first, second) } else { (second, first) };
         let given_to = if victim == 1 { &*survivor } else { &*killed };
