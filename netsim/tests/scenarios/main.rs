@@ -130,7 +130,8 @@ fn watch(name: &str) {
             now.duration_since(wall).map_or_else(|behind| -behind.duration().as_secs_f64(), |time| time.as_secs_f64());
         let found =
             (name, 1).to_socket_addrs().map(|all| all.map(|address| address.ip().to_string()).collect::<Vec<_>>());
-        let ahead = (shown - passed).round();
+        // Never a negative zero.
+        let ahead = (shown - passed).round() + 0.0;
         let text = format!("ahead {ahead:.0} {name} {}", found.unwrap_or_default().join(" "));
         if text != said {
             // Whoever reads it may be gone.
