@@ -28,7 +28,7 @@ impl Clocks {
             Skew::sum(&[], monotonic()).write(&clocks.file(host))?;
         }
         if library {
-            write_library(&clocks.library())?;
+            write_library(&clocks.preloaded())?;
         }
         Ok(clocks)
     }
@@ -38,7 +38,7 @@ impl Clocks {
         file(&self.dir, host)
     }
 
-    pub(super) fn library(&self) -> PathBuf {
+    pub(super) fn preloaded(&self) -> PathBuf {
         self.dir.join(".clock.so")
     }
 

@@ -112,7 +112,7 @@ impl<'a> Stage<'a> {
     pub(super) fn start(&self, slot: &Slot<'_>) -> Result<(), String> {
         let mut launch = self.launch(&slot.spec.run, &slot.spec.on)?;
         if slot.spec.preload {
-            launch = launch.env("LD_PRELOAD", self.clocks.library());
+            launch = launch.env("LD_PRELOAD", self.clocks.preloaded());
             launch = launch.env("NETSIM_CLOCK", self.clocks.file(&slot.spec.on));
         }
         let program = self.host(&slot.spec.on)?.start(launch).map_err(|error| with_causes(&error))?;
