@@ -46,7 +46,8 @@ impl Listener {
             Ok((accepted, SocketAddr::try_from(from).map_err(io::Error::from)?))
         };
         let (accepted, from) = self.0.async_io(Interest::READABLE, accept).await?;
-        Ok((Tcp::new(accepted.into())?, from))
+        // What was accepted has often sent something already.
+        Ok((Tcp::new(accepted.into())?.assume(&[Direction::In, Direction::Out]), from))
     }
 }
 
@@ -69,6 +70,8 @@ pub enum Direction {
 #[derive(Debug)]
 pub struct Tcp {
     io: Io,
+    /// The directions that are taken to be ready before the runtime has said so: a wrong guess costs one system call.
+    fresh: AtomicU8,
 }
 
 #[derive(Debug)]
@@ -100,7 +103,13 @@ impl Tcp {
     /// # Errors
     /// If it cannot.
     pub fn new(socket: TcpStream) -> io::Result<Self> {
-        Ok(Self { io: Io::Runtime(Arc::new(watch(Arc::new(socket), BOTH)?)) })
+        Ok(Self { io: Io::Runtime(Arc::new(watch(Arc::new(socket), BOTH)?)), fresh: AtomicU8::new(0) })
+    }
+
+    /// Takes these directions to be ready without asking.
+    pub fn assume(self, directions: &[Direction]) -> Self {
+        let fresh = directions.iter().fold(0, |flags, direction| flags | *direction as u8);
+        Self { fresh: AtomicU8::new(fresh), ..self }
     }
 
     /// Takes over a socket that the runtime watches already.
@@ -140,6 +149,9 @@ impl Tcp {
     /// # Errors
     /// If the runtime ends.
     pub fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
+        if self.fresh.load(Relaxed) & direction as u8 != 0 {
+            return Poll::Ready(Ok(()));
+        }
         match (&self.io, direction) {
             (Io::Runtime(watched), Direction::In) => watched.poll_read_ready(cx).map_ok(drop),
             (Io::Runtime(watched), Direction::Out) => watched.poll_write_ready(cx).map_ok(drop),
@@ -163,16 +175,19 @@ impl Tcp {
                 }
             }
         };
-        let watched = match &self.io {
-            Io::Runtime(watched) => watched,
-            Io::Alone(alone) => {
-                let result = call(&alone.socket);
-                if matches!(result, Err(Errno::AGAIN)) || matches!(result, Ok(len) if 0 < len && len < wanted) {
-                    alone.ready.fetch_and(!(direction as u8), Relaxed);
-                }
-                return (result != Err(Errno::AGAIN)).then(|| result.map_err(io::Error::from));
-            }
+        let unwatched = match &self.io {
+            Io::Runtime(_) if self.fresh.load(Relaxed) & direction as u8 != 0 => Some(&self.fresh),
+            Io::Runtime(_) => None,
+            Io::Alone(alone) => Some(&alone.ready),
         };
+        if let Some(ready) = unwatched {
+            let result = call(self.socket());
+            if matches!(result, Err(Errno::AGAIN)) || matches!(result, Ok(len) if 0 < len && len < wanted) {
+                ready.fetch_and(!(direction as u8), Relaxed);
+            }
+            return (result != Err(Errno::AGAIN)).then(|| result.map_err(io::Error::from));
+        }
+        let Io::Runtime(watched) = &self.io else { return None };
         let interest = match direction {
             Direction::In => Interest::READABLE,
             Direction::Out => Interest::WRITABLE,
@@ -229,6 +244,7 @@ impl Tcp {
         let Some(_) = Arc::get_mut(watched) else { return false };
         let socket = Arc::clone(watched.get_ref());
         let ready = AtomicU8::new(Direction::In as u8 | Direction::Out as u8);
+        self.fresh = AtomicU8::new(0);
         self.io = Io::Alone(Alone { socket, ready, wanted: AtomicU8::new(0) });
         true
     }
@@ -337,5 +353,42 @@ pub fn poll(
         if let Some(result) = tcp.attempt(direction, wanted, &mut call) {
             return Poll::Ready(result);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read(tcp: &Tcp, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        poll(tcp, cx, Direction::In, 0, |socket| Ok(rustix::io::read(socket, &mut [0; 8])?))
+    }
+
+    /// Whoever connects often sends before the runtime has looked at the socket once.
+    #[tokio::test]
+    async fn what_was_accepted_is_read_and_written_before_the_runtime_knows_of_it_and_waited_for_after_that() {
+        let listener = Listener::new({
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        })
+        .unwrap();
+        let mut app = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        app.write_all(b"first").unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        let cx = &mut Context::from_waker(Waker::noop());
+        // Nothing is awaited from here on, so the runtime sees nothing.
+        assert!(matches!(read(&tcp, cx), Poll::Ready(Ok(5))));
+        let written = poll(&tcp, cx, Direction::Out, 6, |socket| Ok(rustix::io::write(socket, b"answer")?));
+        assert!(matches!(written, Poll::Ready(Ok(6))));
+        app.read_exact(&mut [0; 6]).unwrap();
+        assert!(read(&tcp, cx).is_pending() && tcp.fresh.load(Relaxed) & Direction::In as u8 == 0);
+        app.write_all(b"second").unwrap();
+        let second = tokio::time::timeout(Duration::from_secs(10), std::future::poll_fn(|cx| read(&tcp, cx)));
+        assert_eq!(second.await.expect("it is told").unwrap(), 6);
     }
 }

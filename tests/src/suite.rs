@@ -1,8 +1,10 @@
-//! Named tests, run so that a failure shows the agents' logs and a skip shows its reason.
+//! Named tests, run so that a failure shows the agents' logs and a skip shows its reason. With `ADIT_TEST_TIMES` each says how long
+//! it took.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -91,7 +93,11 @@ fn trial(test: Test) -> Trial {
             skipped(&told, reason);
             return Ok(Completion::ignored_with(reason));
         }
+        let started = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(body));
+        if std::env::var_os("ADIT_TEST_TIMES").is_some() {
+            say(&format!("{:7.2} s {told}", started.elapsed().as_secs_f64()));
+        }
         let verdict = scratch::finish();
         let failure = match outcome {
             Ok(Ok(())) => verdict.offences.first().cloned(),

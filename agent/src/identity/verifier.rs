@@ -78,50 +78,62 @@ pub enum Expected {
 }
 
 /// A peer whose identity is proven: it holds the key of a certificate that chains to the trust bundle, keeps the
-/// profile, is not revoked and names this node. Only the verifier makes one.
+/// profile, is not revoked and names this node. Only the verifier makes one. Clones share their memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedPeer {
+pub struct VerifiedPeer(Arc<Proven>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Proven {
     node: NodeName,
     issuer: String,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
-    ids: Arc<[CertificateId]>,
+    ids: Box<[CertificateId]>,
 }
 
 impl VerifiedPeer {
     /// The node's name.
     pub fn node(&self) -> &NodeName {
-        &self.node
+        &self.0.node
     }
 
     /// The certificate's serial in lower-case hexadecimal.
     pub fn serial(&self) -> String {
-        hex(self.ids[0].serial())
+        hex(self.0.ids[0].serial())
     }
 
     /// The name of the certificate's issuer, for people.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        &self.0.issuer
     }
 
     /// SHA-256 of the public key (DER SubjectPublicKeyInfo).
     pub fn spki_sha256(&self) -> &[u8; 32] {
-        self.ids[0].spki_sha256()
+        self.0.ids[0].spki_sha256()
     }
 
     /// Where the leaf certificate's validity begins.
     pub fn not_before(&self) -> OffsetDateTime {
-        self.not_before
+        self.0.not_before
     }
 
     /// Where the validity of its chain ends: the earliest end of its certificates, the root's included.
     pub fn not_after(&self) -> OffsetDateTime {
-        self.not_after
+        self.0.not_after
+    }
+
+    /// Shares the memory of `known` if that says the same, and is known from now on if not: a peer proves itself anew on each of many
+    /// lanes.
+    pub fn share(&mut self, known: &mut Option<Self>) {
+        match known {
+            Some(known) if known == self => *self = known.clone(),
+            other => *other = Some(self.clone()),
+        }
     }
 
     /// Whether its certificate or one that signed it is revoked by `list`: asked again when the list grows.
     pub fn is_revoked(&self, list: &dyn Revoked) -> bool {
-        self.ids.iter().any(|id| list.is_revoked(id))
+        self.0.ids.iter().any(|id| list.is_revoked(id))
     }
 }
 
@@ -195,7 +207,7 @@ impl Judge {
         if mesh != self.mesh {
             return Err(Rejection::WrongMesh { which, presented: mesh, expected: self.mesh.clone() });
         }
-        let ids: Arc<[_]> = chain.ids.into_iter().map(|(_, id)| id).collect();
+        let ids: Box<[_]> = chain.ids.into_iter().map(|(_, id)| id).collect();
         if node == self.own_name || ids[0].spki_sha256() == &self.own_spki_sha256 {
             return Err(Rejection::OwnName { which, node });
         }
@@ -208,13 +220,8 @@ impl Judge {
             }
             _ => {}
         }
-        Ok(VerifiedPeer {
-            node,
-            issuer: chain.leaf.issuer(),
-            not_before: chain.leaf.not_before(),
-            not_after: chain.not_after,
-            ids,
-        })
+        let (issuer, not_before) = (chain.leaf.issuer(), chain.leaf.not_before());
+        Ok(VerifiedPeer(Arc::new(Proven { node, issuer, not_before, not_after: chain.not_after, ids })))
     }
 }
 
@@ -272,7 +279,7 @@ impl PeerVerifier {
             }
             (Ok(_), None) => Err(TlsError::General("a handshake was signed before its certificate was judged".into())),
             (Err(error), peer) => {
-                let (subject, serial) = peer.map_or_else(Default::default, |p| (p.node.to_string(), p.serial()));
+                let (subject, serial) = peer.map_or_else(Default::default, |p| (p.node().to_string(), p.serial()));
                 let which = Which { place: Place::Leaf, subject, serial };
                 self.verdict
                     .set(Err(Rejection::BadSignature { which, what: "the handshake is not signed with its key" }));

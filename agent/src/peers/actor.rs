@@ -90,6 +90,8 @@ pub(super) struct Actor {
     meter: LinkMeter,
     /// The connections of this peer's lanes, to be judged while there is no control channel.
     lanes: Judge,
+    /// As it has proven itself on the last lane.
+    proven: Option<VerifiedPeer>,
     /// Lanes beyond the limit, until the peer has heard so.
     turned_away: JoinSet<()>,
     /// Lanes that are being dialled for the peer to open on.
@@ -144,6 +146,7 @@ impl Actor {
             tasks: JoinSet::new(),
             meter,
             lanes: Judge::default(),
+            proven: None,
             turned_away: JoinSet::new(),
             reversing: 0,
             quics: Quics::new(),

@@ -1,6 +1,7 @@
 //! Mesh to application: what the offering agent does with a stream that a peer opens.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::tcp::Tcp;
 use crate::transport::connect::{self, reset_unless_in_order};
 use crate::transport::failure::Failure;
 use crate::transport::lane::link::Link;
-use crate::transport::message::{Bench, Open, Purpose};
+use crate::transport::message::{Bench, Open, Purpose, TraceId};
 use crate::transport::quic::QuicStream;
 use crate::vocabulary::{Direction, Path, Role};
 
@@ -63,17 +64,18 @@ async fn serve<S: Answer>(
     stream: &mut S,
     ended: impl Future<Output = ()>,
 ) {
-    let refused = match &open.purpose {
-        Purpose::Service(name) => service(host, peer, path, name, &open, stream, ended).await,
+    let Open { purpose, client, trace, .. } = *open;
+    let refused = match purpose {
+        Purpose::Service(name) => service(host, peer, path, name, (client, trace), stream, ended).await,
         // Rare, so their memory is not every stream's.
-        Purpose::Probe(name) => Box::pin(aside(host, ended, probe(host, peer, name, stream))).await,
-        Purpose::Bench(mode) => Box::pin(aside(host, ended, measure(host, peer, *mode, stream))).await,
+        Purpose::Probe(name) => Box::pin(aside(host, ended, probe(host, peer, &name, stream))).await,
+        Purpose::Bench(mode) => Box::pin(aside(host, ended, measure(host, peer, mode, stream))).await,
     };
     if let Err(refused) = refused {
         host.refuse(Refusal {
             direction: Direction::In,
             peer: Some(peer.node().clone()),
-            address: open.client,
+            address: client,
             service: refused.service,
             layer: refused.layer,
             reason: refused.reason.name(),
@@ -132,37 +134,36 @@ async fn service<S: Answer>(
     host: &Host,
     peer: &VerifiedPeer,
     path: Path,
-    name: &ServiceName,
-    open: &Open,
+    name: ServiceName,
+    (client, trace): (Option<SocketAddr>, TraceId),
     stream: &mut S,
     ended: impl Future<Output = ()>,
 ) -> Result<(), Refused> {
-    let permit = permitted(host, peer, name)?;
-    let client = client_text(open.client);
+    let permit = permitted(host, peer, &name)?;
     let opening = Opening {
-        service: name.clone(),
+        service: name,
         from: peer.node().clone(),
         to: Some(host.me()),
-        client,
-        trace: open.trace.0,
+        client: client_text(client),
+        trace: trace.0,
         at: host.clock.now(),
     };
     let (entry, cut) = host.table.insert(opening).map_err(|full| Refused {
-        service: Some(name.clone()),
+        service: Some(permit.service().clone()),
         layer: Layer::Limit,
         reason: Reason::Limit,
         detail: full.to_string(),
         told: String::new(),
     })?;
     // The mesh may have changed in between, and whoever looked for connections to cut has not seen this one.
-    permitted(host, peer, name)?;
+    permitted(host, peer, permit.service())?;
     // Nobody has set it before.
     entry.path.set(path.name()).ok();
     let mut told = pin!(live::told(cut));
     let mut app = tokio::select! {
         app = Box::pin(reach(host, &permit, stream)) => app?,
         reason = told.as_mut() => return Err(Refused {
-            service: Some(name.clone()),
+            service: Some(permit.service().clone()),
             layer: if reason == Reason::PermitWithdrawn { Layer::Permit } else { Layer::Limit },
             reason,
             detail: reason.text().to_owned(),

@@ -10,6 +10,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use zeroize::Zeroizing;
 
 use crate::agent_file::TlsFiles;
 use crate::clock::Clock;
@@ -71,7 +72,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SourceError
 }
 
 /// Reads a file that nobody but its owner and group may read.
-pub(super) fn secret(path: &Path) -> Result<Vec<u8>, SourceError> {
+pub(super) fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     let mode = fs::metadata(path).map_err(|error| unreadable(path, &error))?.permissions().mode();
     if mode & 0o007 != 0 {
         return Err(SourceError::file(
@@ -79,7 +80,7 @@ pub(super) fn secret(path: &Path) -> Result<Vec<u8>, SourceError> {
             format!("everybody on this host may use it (mode {:o}): chmod 640", mode & 0o777),
         ));
     }
-    read(path)
+    read(path).map(Zeroizing::new)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, SourceError> {

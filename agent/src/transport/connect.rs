@@ -47,13 +47,14 @@ async fn connect_one(address: SocketAddr, prepare: impl Fn(&Socket, SocketAddr))
     // Within a host the handshake is over by now, though the kernel says that it has begun: nothing is to be waited for.
     let connected = address.ip().is_loopback() && socket.peer_addr().is_ok();
     let stream = Tcp::new(socket.into())?;
-    if !connected {
-        stream.ready(Direction::Out).await?;
-        if let Some(error) = stream.socket().take_error()? {
-            return Err(error);
-        }
+    if connected {
+        return Ok(stream.assume(&[Direction::Out]));
     }
-    Ok(stream)
+    stream.ready(Direction::Out).await?;
+    match stream.socket().take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
 }
 
 /// Sets what every TCP connection of the agent has: no delay, and probes after `keepalive` of silence so that a peer that

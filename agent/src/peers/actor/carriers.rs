@@ -71,8 +71,8 @@ impl Actor {
 
     pub(super) fn lane_dialled(&mut self, result: Result<Box<Link>, Failure>, epoch: LaneEpoch) {
         match result {
-            Ok(link) if !self.is_removed(link.peer()) && self.is_of_use(link.incarnation()) => {
-                self.lanes.add(&link);
+            Ok(mut link) if !self.is_removed(link.peer()) && self.is_of_use(link.incarnation()) => {
+                self.add(&mut link);
                 self.peer.pool.made(link, epoch);
             }
             Ok(_) | Err(_) => self.peer.pool.dial_failed(),
@@ -80,7 +80,7 @@ impl Actor {
     }
 
     /// A lane that the peer has dialled: to serve, or to open on if it is `reverse`.
-    pub(super) fn lane_accepted(&mut self, link: Box<Link>, reverse: bool, epoch: LaneEpoch) {
+    pub(super) fn lane_accepted(&mut self, mut link: Box<Link>, reverse: bool, epoch: LaneEpoch) {
         if self.is_removed(link.peer()) || !self.is_of_use(link.incarnation()) {
             return;
         }
@@ -90,12 +90,17 @@ impl Actor {
             }
             return;
         }
-        self.lanes.add(&link);
+        self.add(&mut link);
         if reverse {
             self.peer.pool.given(link, epoch);
         } else {
             self.serve(link, epoch);
         }
+    }
+
+    fn add(&mut self, link: &mut Link) {
+        link.peer_mut().share(&mut self.proven);
+        self.lanes.add(link);
     }
 
     /// Whether the peer may have one lane more. What it dials beyond the limit is closed.
@@ -148,12 +153,12 @@ impl Actor {
 
     pub(super) fn reverse_dialled(&mut self, result: Result<Box<Link>, Failure>, epoch: LaneEpoch) {
         self.reversing -= 1;
-        let Ok(link) = result else { return };
+        let Ok(mut link) = result else { return };
         if self.is_removed(link.peer()) || !self.is_of_use(link.incarnation()) {
             return;
         }
         if self.has_room(&link) {
-            self.lanes.add(&link);
+            self.add(&mut link);
             self.serve(link, epoch);
         } else {
             // The peer has it already, and may have opened a stream on it.

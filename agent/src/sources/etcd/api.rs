@@ -87,7 +87,7 @@ impl Api {
     pub(super) async fn open(
         endpoint: &Endpoint,
         tls: Option<Arc<ClientConfig>>,
-        login: Option<(&str, Vec<u8>)>,
+        login: Option<(&str, Zeroizing<Vec<u8>>)>,
     ) -> Result<Self, SourceError> {
         let connection = Connection::open(endpoint, tls).await?;
         let json = HeaderValue::from_static("application/json");
@@ -96,7 +96,6 @@ impl Api {
         let headers = vec![(CONTENT_TYPE, json), (leader, HeaderValue::from_static("true"))];
         let mut this = Self { connection, headers };
         if let Some((user, password)) = login {
-            let password = Zeroizing::new(password);
             let text = String::from_utf8_lossy(password.trim_ascii_end());
             let request = json!({"name": user, "password": text});
             let answer: Token = this.post("/v3/auth/authenticate", &request, BESIDE * 8).await?;

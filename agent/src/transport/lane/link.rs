@@ -107,6 +107,11 @@ impl Link {
         &self.peer
     }
 
+    /// The same, to be [shared](VerifiedPeer::share).
+    pub fn peer_mut(&mut self) -> &mut VerifiedPeer {
+        &mut self.peer
+    }
+
     /// The peer's run that this lane leads to.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation

@@ -279,7 +279,11 @@ impl Lane {
     /// Appends everything that is to be sent, at most [`MAX_QUEUED`] bytes, and gives its length.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> usize {
         let before = out.len();
-        out.append(&mut self.queue);
+        // A lane that has nothing to say keeps no memory for it.
+        match out.is_empty() {
+            true => std::mem::swap(out, &mut self.queue),
+            false => out.append(&mut self.queue),
+        }
         self.done_queued = false;
         if let Some(id) = self.pong.take() {
             Frame::Pong(id, None).encode(out);

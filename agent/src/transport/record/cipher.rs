@@ -70,6 +70,12 @@ impl Sealer {
         self.keys.update()
     }
 
+    /// Nothing is to be sealed for the time being.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        self.keys.rest();
+    }
+
     /// The suite.
     #[must_use]
     pub fn suite(&self) -> Suite {
@@ -131,6 +137,12 @@ impl Opener {
     /// The crypto library failed; nothing more can be opened.
     pub fn update(&mut self) -> Result<(), KeyError> {
         self.keys.update()
+    }
+
+    /// Nothing is to be opened for the time being.
+    #[inline]
+    pub(super) fn rest(&mut self) {
+        self.keys.rest();
     }
 
     /// The keys for somebody else who goes on with them. Nothing may be opened here any more.

@@ -82,6 +82,16 @@ impl Records {
         self.sealer.suite()
     }
 
+    /// Nothing is to be opened for the time being, and nothing sealed unless it `sends`. Where many connections keep keys, memory is
+    /// saved; either works on at any time.
+    #[inline]
+    pub fn rest(&mut self, sends: bool) {
+        self.opener.rest();
+        if !sends {
+            self.sealer.rest();
+        }
+    }
+
     // ---- receiving
 
     /// [`parse`](super::parse) for the record at the head of `bytes`. Nothing is one after a close_notify.

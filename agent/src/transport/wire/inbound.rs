@@ -108,7 +108,6 @@ impl Inbound {
     }
 
     /// Whether it holds no buffer.
-    #[cfg(test)]
     pub(super) fn is_released(&self) -> bool {
         self.buffer.is_none()
     }

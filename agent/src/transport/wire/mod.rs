@@ -196,7 +196,7 @@ impl Wire {
                 }
             }
             match &mut self.tls {
-                Tls::Records(socket, _) => {
+                Tls::Records(socket, records) => {
                     let room = self.inbound.room(self.batch * RECORD + 1024);
                     let len = room.len();
                     match vectored::poll_read(socket.tcp(), cx, &mut [IoSliceMut::new(room)]) {
@@ -205,6 +205,9 @@ impl Wire {
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                         Poll::Pending => {
                             self.inbound.release();
+                            if self.inbound.is_released() {
+                                records.rest(self.outbound.is_busy());
+                            }
                             return Poll::Pending;
                         }
                     }

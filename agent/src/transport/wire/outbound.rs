@@ -43,6 +43,11 @@ impl Outbound {
         self.head == self.sealed && self.open == 0
     }
 
+    /// Something waits, or more than a conversation was read lately.
+    pub(super) fn is_busy(&self) -> bool {
+        self.slots > 1 || !self.is_empty()
+    }
+
     /// Sealed and not written.
     pub(super) fn sealed(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.head..self.sealed])

@@ -115,3 +115,22 @@ fn a_flood_of_key_updates_is_cut_off_and_data_between_them_is_not() {
     let flood: Vec<u8> = (0..33).flat_map(|_| request(&mut client)).collect();
     assert_eq!(feed(&mut server, flood), Err(Fatal::Flood));
 }
+
+/// In these tests no key is held ready by who rests.
+#[test]
+fn what_rests_works_on_where_it_stood_and_a_sender_may_rest_half() {
+    for suite in Suite::ALL {
+        let (mut client, mut server) = pair(suite, limits(2));
+        for n in 0..20 {
+            let record = data(&mut client, &[n]);
+            client.rest(n % 3 == 0);
+            let sends = client.directions().0.keys().is_ready();
+            assert!(sends == (n % 3 == 0) && !client.directions().1.keys().is_ready());
+            let update = control(&mut client);
+            assert_eq!(feed(&mut server, [record, update].concat()).unwrap().0, [n]);
+            server.rest(false);
+            let answer = data(&mut server, &[n, n]);
+            assert_eq!(feed(&mut client, [answer, control(&mut server)].concat()).unwrap().0, [n, n]);
+        }
+    }
+}
