@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::scratch;
 
 /// Most tests wait for a network most of the time, so more of them than cores run at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 static ENTERED: OnceLock<Result<netsim::Entered, String>> = OnceLock::new();
 

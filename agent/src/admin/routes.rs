@@ -193,6 +193,10 @@ where
     R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let body = bytes(request, limit, MAX_BODY).await?;
+    // A list would be taken for the fields of an object in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(usage("the request does not parse: it is not a JSON object".to_owned()));
+    }
     serde_json::from_slice(&body).map_err(|e| usage(format!("the request does not parse: {e}")))
 }
 

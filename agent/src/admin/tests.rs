@@ -139,6 +139,7 @@ async fn what_the_agent_refuses_has_a_code_a_message_and_a_hint() {
         ("GET /v1/explain?from=UPPER&service=a HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_name"),
         ("GET /v1/explain HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_name"),
         ("POST /v1/ping HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400, "bad_request"),
+        ("POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n[]", 400, "bad_request"),
         (
             "POST /v1/ping HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n\r\n{\"node\":\"beta\",\"count\":0}",
             400,
