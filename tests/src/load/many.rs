@@ -13,7 +13,7 @@ use super::server::STACK;
 use crate::place::Place;
 
 /// How long a connection may take to come about when thousands do at once.
-const CONNECT: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(60);
 /// The longest pause of one among thousands.
 const PAUSE: Duration = Duration::from_secs(60);
 /// How much is on its way at once in each connection, in bytes.
