@@ -1,6 +1,6 @@
 //! Endurance: minutes of stalls, silence and load. Not part of the suite.
 //!
-//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. Some ten minutes in all
+//! `cargo test --release -p adit-tests --test endurance [-- FILTER]`, after `cargo build --release`. Some half an hour in all
 //! on two cores.
 
 use std::io::{self, Write as _};
