@@ -206,12 +206,12 @@ impl Gossip {
 
     fn answer(&mut self, now: Duration) -> Option<Output> {
         for (name, peer) in &mut self.peers {
-            let Some(id) = peer.owed.take() else { continue };
-            if peer.may_hand(id, &self.pace, now) {
-                let document = self.documents.iter().find(|(rank, _)| rank.id == id).map(|(_, bytes)| bytes.clone());
-                return Some(Output::Send { to: name.clone(), message: Message::Hand { id, document } });
-            }
-            self.counts.excessive += 1;
+            // What was handed to it lately may have been lost with its run, or with a link: it gets it again, only later.
+            let Some(id) = peer.owed.filter(|id| peer.hand_due(*id, &self.pace) <= now) else { continue };
+            peer.owed = None;
+            peer.handed(id, &self.pace, now);
+            let document = self.documents.iter().find(|(rank, _)| rank.id == id).map(|(_, bytes)| bytes.clone());
+            return Some(Output::Send { to: name.clone(), message: Message::Hand { id, document } });
         }
         None
     }
@@ -250,7 +250,8 @@ impl Gossip {
     pub fn next_timeout(&self) -> Option<Duration> {
         let told = self.peers.values().filter_map(|peer| peer.summary_due(&self.summary, &self.pace));
         let asked = self.peers.values().filter_map(|peer| peer.asked.map(|(_, until)| until));
-        told.chain(asked).chain(self.wanted().map(|(_, _, quiet)| quiet)).min()
+        let owed = self.peers.values().filter_map(|peer| peer.owed.map(|id| peer.hand_due(id, &self.pace)));
+        told.chain(asked).chain(owed).chain(self.wanted().map(|(_, _, quiet)| quiet)).min()
     }
 
     /// What is known.

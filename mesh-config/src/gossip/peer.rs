@@ -40,7 +40,7 @@ impl Default for Pace {
             patience: Duration::from_secs(30),
             grudge: Duration::from_secs(1),
             longest_grudge: Duration::from_secs(600),
-            rehand: Duration::from_secs(5),
+            rehand: Duration::from_secs(2),
             burst: 64,
             refill: Duration::from_millis(50),
         }
@@ -157,13 +157,17 @@ impl Peer {
         self.refused.push_back(id);
     }
 
-    /// Whether a document may be handed to it (again) now; notes that it is.
-    pub(super) fn may_hand(&mut self, id: Digest, pace: &Pace, now: Duration) -> bool {
+    /// When a document may be handed to it, again if it was before.
+    pub(super) fn hand_due(&self, id: Digest, pace: &Pace) -> Duration {
+        let last = self.handed.iter().filter(|(handed, _)| *handed == id).map(|(_, at)| *at).max();
+        let full =
+            self.handed.len().checked_sub(MAX_HANDED).and_then(|first| self.handed.get(first)).map(|(_, at)| *at);
+        last.max(full).map_or(Duration::ZERO, |at| at + pace.rehand)
+    }
+
+    /// It is handed to it now.
+    pub(super) fn handed(&mut self, id: Digest, pace: &Pace, now: Duration) {
         self.handed.retain(|(_, at)| *at + pace.rehand > now);
-        if self.handed.iter().any(|(handed, _)| *handed == id) || self.handed.len() == MAX_HANDED {
-            return false;
-        }
         self.handed.push_back((id, now));
-        true
     }
 }
