@@ -132,7 +132,10 @@ impl Gossip {
             match message {
                 Message::Summary(ranks) => peer.offers = ranks,
                 // One at a time: who asks again before the answer gets the latter alone.
-                Message::Ask(id) => peer.owed = Some(id),
+                Message::Ask(id) => {
+                    self.counts.excessive += u64::from(peer.hand_due(id, &self.pace) > now);
+                    peer.owed = Some(id);
+                }
                 Message::Hand { .. } => {}
             }
         }

@@ -40,7 +40,7 @@ impl Default for Pace {
             patience: Duration::from_secs(30),
             grudge: Duration::from_secs(1),
             longest_grudge: Duration::from_secs(600),
-            rehand: Duration::from_secs(2),
+            rehand: Duration::from_secs(5),
             burst: 64,
             refill: Duration::from_millis(50),
         }

@@ -205,8 +205,8 @@ fn a_flood_of_questions_gets_few_answers() {
         let hands = outputs(&mut gossip, now);
         sent += hands.iter().filter(|o| matches!(o, Output::Send { message: Message::Hand { .. }, .. })).count();
     }
-    assert!(sent <= 6, "{sent} in ten seconds, one every two of them");
-    assert!(gossip.counts().excessive > 9_700);
+    assert!(sent <= 3, "{sent} in ten seconds");
+    assert!(gossip.counts().excessive > 9_900);
 }
 
 /// It was killed with what it had just been handed.
