@@ -31,7 +31,7 @@ pub struct AgentFile {
     pub metrics: Option<SocketAddr>,
     /// Who makes the records of TLS over TCP.
     pub record_layer: RecordLayer,
-    /// The congestion control of TCP between agents.
+    /// The congestion control between agents.
     pub congestion: Congestion,
     /// How many threads move bytes. `None`: half as many as there are cores, so that the applications have as many.
     pub threads: Option<usize>,

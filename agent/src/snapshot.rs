@@ -34,7 +34,7 @@ pub struct Settings {
     pub limits: Limits,
     /// Who makes the records of TLS over TCP.
     pub record_layer: RecordLayer,
-    /// The congestion control of TCP between agents.
+    /// The congestion control between agents.
     pub congestion: Congestion,
 }
 

@@ -70,7 +70,7 @@ pub enum RecordLayer {
 /// The longest name that the kernel knows (TCP_CA_NAME_MAX without its end).
 const LONGEST_CONGESTION: usize = 15;
 
-/// The congestion control of TCP connections between agents.
+/// The congestion control of connections between agents.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Congestion {
     /// By the measured round trip of each connection.

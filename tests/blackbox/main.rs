@@ -7,6 +7,7 @@
 mod audit;
 mod changes;
 mod closing;
+mod congestion;
 mod crowds;
 mod data;
 mod directories;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ktls::tests(),
         paths::tests(),
         loss::tests(),
+        congestion::tests(),
         stalls::tests(),
         offerers::tests(),
         refusals::tests(),

@@ -24,6 +24,7 @@ use crate::transport::failure::Failure;
 use crate::transport::lane::link::Link;
 use crate::transport::lane::machine::End;
 use crate::transport::message::LaneRole;
+use crate::transport::quic::congestion::Algorithm;
 use crate::transport::quic::endpoint;
 use crate::transport::quic::{self, QuicError, QuicLink};
 use crate::transport::retry;
@@ -189,8 +190,9 @@ async fn greet_quic(host: &Host, peers: &Peers, incoming: Incoming, slot: Slot, 
         host.metrics.handshake_failed(Direction::In, "quic", name);
         refuse(host, address, None, failure.layer, name, failure.detail);
     };
+    let congestion = Algorithm::from(&snapshot.settings.congestion);
     let accepted = tokio::select! {
-        accepted = endpoint::accept(incoming, &snapshot.tls, deadline) => accepted,
+        accepted = endpoint::accept(incoming, &snapshot.tls, congestion, deadline) => accepted,
         Ok(()) = evicted => return evict(host, address),
     };
     let proven = match accepted {

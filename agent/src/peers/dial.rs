@@ -17,6 +17,7 @@ use crate::transport::hello::PeerHello;
 use crate::transport::lane::link::Link;
 use crate::transport::lane::machine::End;
 use crate::transport::message::LaneRole;
+use crate::transport::quic::congestion::Algorithm;
 use crate::transport::quic::endpoint::{self, Proven};
 use crate::transport::quic::{self, PeerShare, QuicError, QuicLink};
 use crate::transport::retry;
@@ -123,7 +124,8 @@ async fn over_quic<T>(
             None => addresses(host, peer, started + host.limits().connect).await?,
         };
         let deadline = Instant::now() + host.limits().handshake;
-        let (proven, verdict) = host.quic.dial(&snapshot.tls, peer, &addresses, alpn, deadline).await?;
+        let congestion = Algorithm::from(&snapshot.settings.congestion);
+        let (proven, verdict) = host.quic.dial(&snapshot.tls, peer, &addresses, alpn, congestion, deadline).await?;
         let address = proven.connection.remote_address();
         match timeout_at(deadline, greet(proven, verdict)).await {
             Ok(result) => result.map_err(|f| f.at(address)),

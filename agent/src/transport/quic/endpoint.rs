@@ -12,6 +12,7 @@ use quinn::{
 use socket2::{Domain, Socket, Type};
 use tokio::time::{Instant, timeout_at};
 
+use super::congestion::Algorithm;
 use super::{control_transport_config, transport_config};
 use crate::identity::{ALPN_CTL, ALPN_QUIC, TlsContext, Verdict, VerifiedPeer};
 use crate::transport::failure::{Failure, Layer};
@@ -66,13 +67,14 @@ impl Dialler {
         peer: &NodeName,
         addresses: &[SocketAddr],
         alpn: &'static [u8],
+        congestion: Algorithm,
         deadline: Instant,
     ) -> Result<(Proven, Verdict), Failure> {
         race::first(addresses, deadline, |address| {
             let (context, peer, endpoint) = (context.clone(), peer.clone(), self.endpoint(address));
             async move {
                 let endpoint = endpoint.map_err(|e| Failure::from_io(&e))?;
-                one(&endpoint, &context, &peer, address, alpn).await
+                one(&endpoint, &context, &peer, address, alpn, congestion).await
             }
         })
         .await
@@ -85,11 +87,12 @@ async fn one(
     peer: &NodeName,
     address: SocketAddr,
     alpn: &'static [u8],
+    congestion: Algorithm,
 ) -> Result<(Proven, Verdict), Failure> {
     let own = |e: &dyn std::fmt::Display| Failure::new(Layer::Tls, format!("this agent's own QUIC: {e}"));
     let (crypto, name, verdict) = context.quic_client(peer, alpn).map_err(|e| own(&e))?;
     let mut config = ClientConfig::new(crypto);
-    let transport = if alpn == ALPN_CTL { control_transport_config() } else { transport_config() };
+    let transport = if alpn == ALPN_CTL { control_transport_config() } else { transport_config(congestion) };
     config.transport_config(Arc::new(transport));
     let connecting = endpoint.connect_with(config, address, &name).map_err(|e| own(&e))?;
     let connection = connecting.await.map_err(|e| explain_dial(&e, &verdict, context))?;
@@ -143,7 +146,7 @@ pub fn open(address: SocketAddr, context: Option<&TlsContext>) -> io::Result<End
 fn server_config(context: &TlsContext) -> io::Result<ServerConfig> {
     let (crypto, _) = context.quic_server(ALPNS).map_err(io::Error::other)?;
     let mut config = ServerConfig::with_crypto(crypto);
-    config.transport_config(Arc::new(transport_config()));
+    config.transport_config(Arc::new(transport_config(Algorithm::default())));
     // A peer that moves to another address is dialled, or dials, anew.
     config.migration(true);
     Ok(config)
@@ -156,14 +159,19 @@ const ALPNS: &[&[u8]] = &[ALPN_CTL, ALPN_QUIC];
 ///
 /// # Errors
 /// Why not.
-pub async fn accept(incoming: Incoming, context: &TlsContext, deadline: Instant) -> Result<Proven, Refused> {
+pub async fn accept(
+    incoming: Incoming,
+    context: &TlsContext,
+    congestion: Algorithm,
+    deadline: Instant,
+) -> Result<Proven, Refused> {
     let address = incoming.remote_address();
     let internal = |e: &dyn std::fmt::Display| {
         Refused::Failed("internal", Failure::new(Layer::Tls, format!("this agent's own QUIC: {e}")))
     };
     let (crypto, verdict) = context.quic_server(ALPNS).map_err(|e| internal(&e))?;
     let mut config = ServerConfig::with_crypto(crypto);
-    config.transport_config(Arc::new(transport_config()));
+    config.transport_config(Arc::new(transport_config(congestion)));
     let connecting = incoming
         .accept_with(Arc::new(config))
         .map_err(|e| Refused::Failed("tls", Failure::new(Layer::Tls, format!("QUIC: {e}"))))?;

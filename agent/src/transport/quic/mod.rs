@@ -34,6 +34,7 @@
 //! each that is being served: who may use no service pins 15 MiB at the most in this way, and who may use one, as much as two
 //! such lists for each application connection that it has open.
 
+pub mod congestion;
 mod credit;
 pub mod endpoint;
 mod link;
@@ -46,6 +47,7 @@ pub(crate) mod tests;
 
 use std::time::Duration;
 
+use congestion::Algorithm;
 pub use credit::{Budget, EARLY_CREDIT, INITIAL_CREDIT, MOST_CREDIT, Overrun, Window};
 pub use link::{QuicError, QuicLink, QuicRequest, greet};
 use quinn::{IdleTimeout, TransportConfig, VarInt};
@@ -79,9 +81,10 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// One stream's window is wider than the most credit a stream ever has. The connection's begins small, and is wide once HELLO
 /// has come: everything is read at once, so it bounds only what is under way, and what a peer that leaves gaps can pin. Until
 /// then there is no stream but that of HELLO.
-pub fn transport_config() -> TransportConfig {
+pub fn transport_config(congestion: Algorithm) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
+        .congestion_controller_factory(congestion.factory())
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(8 << 20))
@@ -95,7 +98,7 @@ pub fn transport_config() -> TransportConfig {
 
 /// Settings of a control connection: one stream, small windows.
 pub fn control_transport_config() -> TransportConfig {
-    let mut config = transport_config();
+    let mut config = transport_config(Algorithm::default());
     config
         .stream_receive_window(VarInt::from_u32(64 << 10))
         .receive_window(VarInt::from_u32(128 << 10))

@@ -50,7 +50,8 @@ async fn relay(acceptor: SocketAddr, tasks: &mut JoinSet<()>) -> SocketAddr {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_come_whole_and_in_order_where_one_datagram_of_ten_is_lost_and_another_late() {
     let (mut tasks, share) = (JoinSet::new(), PeerShare::default());
-    let pair = connect_via(transport_config(), async |acceptor| relay(acceptor, &mut tasks).await).await;
+    let pair =
+        connect_via(transport_config(Algorithm::default()), async |acceptor| relay(acceptor, &mut tasks).await).await;
     let [(a, _), (b, _)] = greeted_as(&pair, share.clone()).await;
     let mut most = 0;
     let exchanges = async {

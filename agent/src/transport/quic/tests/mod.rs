@@ -1,6 +1,7 @@
 //! Pairs of links over two endpoints in one process, and what the tests send over them.
 
 mod bytes;
+mod choice;
 mod credit;
 mod ends;
 mod lossy;
@@ -35,7 +36,7 @@ pub(crate) struct Pair {
 
 /// Two endpoints on loopback with a certificate made for the test, connected.
 async fn connect() -> Pair {
-    connect_as(transport_config()).await
+    connect_as(transport_config(Algorithm::default())).await
 }
 
 /// The same with a dialler that has its own idea of flow control.
@@ -67,7 +68,7 @@ async fn connect_via(dialler: TransportConfig, via: impl AsyncFnOnce(SocketAddr)
     client.alpn_protocols = vec![b"adit/1".to_vec()];
     let server = quinn::crypto::rustls::QuicServerConfig::try_from(server).unwrap();
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
-    server.transport_config(Arc::new(transport_config()));
+    server.transport_config(Arc::new(transport_config(Algorithm::default())));
     let client = quinn::crypto::rustls::QuicClientConfig::try_from(client).unwrap();
     let mut client = quinn::ClientConfig::new(Arc::new(client));
     client.transport_config(Arc::new(dialler));

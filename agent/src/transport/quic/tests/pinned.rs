@@ -46,7 +46,7 @@ async fn read_all(recv: &mut RecvStream) -> (u64, u64) {
 #[tokio::test]
 async fn what_waits_for_a_peer_that_takes_nothing_is_bounded_and_comes_when_it_takes_again() {
     within(async {
-        let mut narrow = transport_config();
+        let mut narrow = transport_config(Algorithm::default());
         narrow.stream_receive_window(VarInt::from_u32(64));
         let pair = connect_as(narrow).await;
         let [(_a, _), (b, _)] = greeted(&pair).await;
