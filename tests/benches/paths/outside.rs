@@ -1,6 +1,10 @@
 //! Other programs, where the machine has them: mutual TLS 1.3 with AES-128-GCM where they can, with certificates made here.
 
+mod envoy;
+mod overlay;
+
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,18 +18,34 @@ pub(crate) struct Outside {
     pub(crate) name: &'static str,
     programs: &'static [&'static str],
     /// Starts both ends: the server's, then the client's.
-    pub(crate) start: fn(&Mesh) -> Result<Vec<Child>>,
+    pub(crate) start: Start,
+    /// The server's address within it, if it is a network of its own.
+    pub(crate) overlay: Option<Ipv4Addr>,
 }
 
 /// All that can be set up.
-pub(crate) static ALL: [Outside; 6] = [
-    Outside { name: "HAProxy, no encryption", programs: &["haproxy"], start: haproxy },
-    Outside { name: "HAProxy, mutual TLS", programs: &["haproxy"], start: haproxy_tls },
-    Outside { name: "stunnel", programs: &["stunnel"], start: stunnel },
-    Outside { name: "nginx stream, mutual TLS", programs: &["nginx"], start: nginx },
-    Outside { name: "socat, no encryption", programs: &["socat"], start: socat },
-    Outside { name: "ssh -L", programs: &["ssh", "sshd", "ssh-keygen"], start: ssh },
+pub(crate) static ALL: [Outside; 10] = [
+    proxy("HAProxy, no encryption", &["haproxy"], haproxy),
+    proxy("HAProxy, mutual TLS", &["haproxy"], haproxy_tls),
+    proxy("Envoy, mutual TLS", &["envoy"], envoy::tcp),
+    proxy("Envoy, HTTP/2 CONNECT over mutual TLS", &["envoy"], envoy::connect),
+    proxy("stunnel", &["stunnel"], stunnel),
+    proxy("nginx stream, mutual TLS", &["nginx"], nginx),
+    proxy("socat, no encryption", &["socat"], socat),
+    proxy("ssh -L", &["ssh", "sshd", "ssh-keygen"], ssh),
+    network("nebula", &["nebula", "nebula-cert"], overlay::nebula),
+    network("wireguard-go", &["wireguard-go", "wg", "ip"], overlay::wireguard),
 ];
+
+type Start = fn(&Mesh) -> Result<Vec<Child>>;
+
+const fn proxy(name: &'static str, programs: &'static [&'static str], start: Start) -> Outside {
+    Outside { name, programs, start, overlay: None }
+}
+
+const fn network(name: &'static str, programs: &'static [&'static str], start: Start) -> Outside {
+    Outside { name, programs, start, overlay: Some(overlay::SERVER) }
+}
 
 const SUITE: &str = "TLS_AES_128_GCM_SHA256";
 
@@ -41,6 +61,10 @@ fn find(program: &str) -> Option<PathBuf> {
     // Servers are not in every user's path.
     let places = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     places.map(|place| place.join(program)).find(|file| file.is_file())
+}
+
+fn known(program: &str) -> Result<PathBuf> {
+    find(program).with_context(|| format!("there is no {program}"))
 }
 
 /// The files and addresses of a pair.
@@ -69,7 +93,7 @@ impl<'a> Pair<'a> {
     }
 
     fn spawn(&self, node: &str, program: &str, arguments: &[&str]) -> Result<Child> {
-        let path = find(program).with_context(|| format!("there is no {program}"))?;
+        let path = known(program)?;
         let log = fs::File::create(self.path(&format!("{program}-{node}.out")))?;
         let mut command = self.mesh.place(node).command(path);
         command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -178,7 +202,7 @@ fn socat(mesh: &Mesh) -> Result<Vec<Child>> {
 fn ssh(mesh: &Mesh) -> Result<Vec<Child>> {
     let pair = Pair::new(mesh);
     for name in ["host", "user"] {
-        let mut command = Command::new(find("ssh-keygen").context("there is no ssh-keygen")?);
+        let mut command = Command::new(known("ssh-keygen")?);
         command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(pair.path(name));
         ensure!(command.status()?.success(), "ssh-keygen failed");
     }

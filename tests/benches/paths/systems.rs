@@ -80,6 +80,10 @@ impl System {
             }
             Self::Outside(outside) => {
                 running.ends = (outside.start)(mesh)?.into_iter().map(|child| End::Program(Killed(child))).collect();
+                if let Some(server) = outside.overlay {
+                    running.entry = SocketAddr::new(server.into(), target.port());
+                    running.serve = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), target.port());
+                }
             }
         }
         Ok(running)
