@@ -4,6 +4,7 @@
 //! binary. `ADIT_TEST_KEEP` keeps the directories of the tests. What needs network namespaces is skipped, and says so,
 //! where there are none.
 
+mod afresh;
 mod audit;
 mod changes;
 mod closing;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         crowds::tests(),
         operate::tests(),
         reload::tests(),
+        afresh::tests(),
         replaced::tests(),
         published::tests(),
         removed::tests(),

@@ -29,10 +29,11 @@ use crate::reason::Reason;
 use crate::reconcile::documents::signed_file;
 use crate::reconcile::{Handle, State as Reconciled};
 use crate::refusals::Entry;
+use crate::snapshot::Snapshot;
 use crate::sources::Shown as SourceShown;
 use crate::table::{Connection, Event, State};
 use crate::transport::message::TraceId;
-use crate::vocabulary::Path;
+use crate::vocabulary::{Path, PeerState};
 
 /// How long one probe of `adit ping` waits.
 const PING: Duration = Duration::from_secs(5);
@@ -135,6 +136,7 @@ impl Backend for View {
         if let Err(rejection) = identity.valid_at(self.host.clock.now()) {
             warnings.push(format!("this node's certificate is not valid now, so no new link comes up: {rejection}"));
         }
+        let peers = self.peers.all();
         Ok(Status {
             node: snapshot.me().to_string(),
             mesh: snapshot.mesh.name().to_string(),
@@ -161,7 +163,7 @@ impl Backend for View {
                 serial: identity.serial().to_owned(),
                 issuer: identity.issuer().to_owned(),
             }),
-            peers: self.peers.all().iter().map(|peer| peer_view(peer)).collect(),
+            peers: peers.iter().filter(|peer| is_shown(peer, &snapshot)).map(|peer| peer_view(peer)).collect(),
             services,
             connections: connections.len() as u64,
             refusals: self.host.refusals().into_iter().map(refusal_view).collect(),
@@ -342,6 +344,11 @@ fn document_warnings(shown: &Shown, now: OffsetDateTime) -> Vec<String> {
             .push(format!("the mesh document should have been published anew by {due}: newer ones may be withheld"));
     }
     warnings
+}
+
+/// Whether this node has, or should have, a link with a peer. One that had not yet heard of a change may have dialled in vain.
+fn is_shown(peer: &Peer, snapshot: &Snapshot) -> bool {
+    peer.status().state != PeerState::Idle || snapshot.links_with(peer.name())
 }
 
 fn peer_view(peer: &Peer) -> PeerView {

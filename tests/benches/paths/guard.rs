@@ -20,7 +20,7 @@ pub(crate) fn judge(ratios: &Row) -> Result<()> {
         let (key, known) = line.split_once(' ').with_context(|| format!("guard.txt: {line:?}"))?;
         let known: f64 = known.trim().parse().with_context(|| format!("guard.txt: {line:?}"))?;
         let at = FIGURES.iter().position(|f| f.key == key).with_context(|| format!("guard.txt: no figure {key}"))?;
-        let Some(now) = ratios[at] else { continue };
+        let now = ratios[at].with_context(|| format!("guard.txt: {key} was not measured"))?;
         let bound = if FIGURES[at].more_is_better { known / SLACK } else { known * SLACK };
         let well = if FIGURES[at].more_is_better { now >= bound } else { now <= bound };
         say(&format!("{key}: {now:.2}, known {known:.2}, bound {bound:.2}{}", if well { "" } else { "  WORSE" }));

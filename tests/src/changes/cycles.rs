@@ -9,6 +9,8 @@ use crate::mesh::{Mesh, SOON, Service};
 
 /// Changes before the first reading: pools and allocators have grown to what they need by then.
 const WARM_UP: u64 = 10;
+/// Nodes that nobody runs, in every document.
+const GHOSTS: u32 = 250;
 
 /// `reloads` changes of the mesh file at both ends while connections come and go; memory, descriptors and tasks return to what they were.
 pub fn cycles(reloads: u64) -> Result<()> {
@@ -20,6 +22,8 @@ pub fn cycles(reloads: u64) -> Result<()> {
     let (alpha, beta, _) = mesh.start_pair()?;
     let agents = [alpha, beta];
     let _echo = Server::echo(&mesh.place("alpha"), mesh.target("app", "alpha"))?;
+    // So that a document that is not given up is seen: a thousand of them would be more than the bound on memory allows.
+    let ghosts: String = (0..GHOSTS).map(|n| format!("\n[node.ghost-{n}]\naddress = \"192.0.2.{n}:7443\"\n")).collect();
     let mut version = 1;
     let mut change = |times: u64| -> Result<()> {
         let load = Steady::start(&mesh.place("beta"), mesh.listener("app", "beta"), 2);
@@ -28,7 +32,7 @@ pub fn cycles(reloads: u64) -> Result<()> {
             let all = [extra("one"), extra("two"), back()];
             let some = all.into_iter().zip(0..).filter(|(_, bit)| version >> bit & 1 == 1).map(|(service, _)| service);
             let services: Vec<_> = [app()].into_iter().chain(some).collect();
-            mesh.replace_documents(&mesh.document_of(version, "auto", &[], &services))?;
+            mesh.replace_documents(&(mesh.document_of(version, "auto", &[], &services) + &ghosts))?;
             all_have(&agents, version, SOON)?;
         }
         load.stop().map(drop).with_context(|| format!("up to version {version}"))
