@@ -322,7 +322,7 @@ impl Inner {
     fn take(&mut self, now: Instant) -> Option<Lane> {
         // From now on its end is the business of who takes it.
         let nobody = Waker::noop();
-        while let Some(lane) = self.policy.handle_take() {
+        while let Some(lane) = self.policy.handle_take(now) {
             if let Some(mut link) = self.idle.remove(&lane)
                 && self.is_of_use(&mut link, nobody)
             {

@@ -4,6 +4,10 @@
 //! If there is none it waits for the first of a lane that comes back and a fresh one. A lane belongs to the epoch of identity
 //! and trust in which it was made; those of another epoch are retired as they fall idle.
 //!
+//! A steady load makes no handshakes. The idle lanes are a stack, so the lane in place n lies there since fewer than n of them
+//! were idle last: one lane too many is retired for each place beyond the warm ones that was not emptied for [`Rules::idle`].
+//! And a warm lane that is out for less than [`Rules::patience`] is not made up, unless more than half of them are out.
+//!
 //! ```text
 //!   handle_take ◀── idle ◀──────────── handle_made, handle_given
 //!        │           │ ▲ │                       ▲
@@ -29,8 +33,10 @@ pub struct Rules {
     pub handshakes: usize,
     /// Applications that may wait at most.
     pub waiting: usize,
-    /// How long a lane beyond the warm ones stays idle before it is retired.
+    /// A lane beyond the warm ones is retired when it has been one too many for so long.
     pub idle: Duration,
+    /// How long the taken half of the warm lanes may take to come back before others are made in their place.
+    pub patience: Duration,
     /// How long the peer may take to dial what it was asked for.
     pub answer: Duration,
     /// The pause after a failed dial: the first, doubled up to the second.
@@ -46,6 +52,7 @@ impl Rules {
             handshakes: 16,
             waiting,
             idle: Duration::from_secs(10),
+            patience: Duration::from_secs(1),
             answer: Duration::from_secs(5),
             pause: (Duration::from_millis(50), Duration::from_secs(1)),
         }
@@ -143,6 +150,8 @@ pub struct Policy {
     source: Option<Source>,
     /// The one that became idle last at the back.
     idle: Vec<Idle>,
+    /// Since when there are fewer than are kept.
+    short_since: Option<Instant>,
     busy: BTreeMap<LaneId, Busy>,
     waiting: VecDeque<WaiterId>,
     /// Our dials in flight.
@@ -164,6 +173,7 @@ impl Policy {
             epoch: LaneEpoch::default(),
             source: None,
             idle: Vec::new(),
+            short_since: None,
             busy: BTreeMap::new(),
             waiting: VecDeque::new(),
             dialling: 0,
@@ -182,9 +192,10 @@ impl Policy {
 
     /// An application takes the newest idle lane, if there is one. It comes back by [`handle_idle`](Self::handle_idle) or
     /// [`handle_lost`](Self::handle_lost).
-    pub fn handle_take(&mut self) -> Option<LaneId> {
+    pub fn handle_take(&mut self, now: Instant) -> Option<LaneId> {
         let Idle { lane, since, fresh } = self.idle.pop()?;
         self.busy.insert(lane, Busy { epoch: self.epoch, fresh: fresh.then_some(since) });
+        self.note_shortage(now);
         Some(lane)
     }
 
@@ -313,9 +324,9 @@ impl Policy {
     pub fn next_timeout(&self) -> Option<Instant> {
         let short = self.missing() > 0;
         let dial = if short && self.source == Some(Source::Dial) { self.back_off.until() } else { None };
-        // Both pauses must be over.
-        let make = if short { dial.max(self.no_use.until()) } else { None };
-        let old = self.idle.first().filter(|_| self.idle.len() > self.kept()).map(|idle| idle.since + self.rules.idle);
+        // All pauses must be over.
+        let make = if short { dial.max(self.no_use.until()).max(self.patient_until()) } else { None };
+        let old = self.idle.get(self.kept()).map(|idle| idle.since + self.rules.idle);
         [make, old, self.asked_until].into_iter().flatten().min()
     }
 
@@ -353,7 +364,7 @@ impl Policy {
     }
 
     fn make(&self, now: Instant) -> Option<Make> {
-        if !self.no_use.is_over(now) {
+        if !self.no_use.is_over(now) || self.patient_until().is_some_and(|until| until > now) {
             return None;
         }
         let count = Some(self.missing()).filter(|&count| count > 0)?;
@@ -367,6 +378,17 @@ impl Policy {
     /// Idle lanes that do not grow old.
     fn kept(&self) -> usize {
         self.source.map_or(0, |_| self.rules.warm)
+    }
+
+    fn note_shortage(&mut self, now: Instant) {
+        let is_short = self.idle.len() < self.kept();
+        self.short_since = is_short.then(|| self.short_since.unwrap_or(now));
+    }
+
+    /// Until when the lanes that are out may come back before others are made. `None`: they are needed now.
+    fn patient_until(&self) -> Option<Instant> {
+        let is_pressing = !self.waiting.is_empty() || self.idle.len() < self.kept().div_ceil(2);
+        self.short_since.filter(|_| !is_pressing).map(|since| since + self.rules.patience)
     }
 
     /// How many lanes should be coming and are not.
@@ -392,13 +414,14 @@ impl Policy {
         while !self.idle.is_empty()
             && let Some(waiter) = self.waiting.pop_front()
         {
-            let taken = self.handle_take();
+            let taken = self.handle_take(now);
             self.actions.extend(taken.map(|lane| Action::Assign(waiter, lane)));
         }
-        let spare = self.idle.len().saturating_sub(self.kept());
+        self.note_shortage(now);
         let up = self.source.is_some();
         let over = |idle: &&Idle| !up || idle.since + self.rules.idle <= now;
-        let old = self.idle.iter().take(spare).take_while(over).count();
+        // So many places beyond the warm ones; the lanes that go are the oldest.
+        let old = self.idle.iter().skip(self.kept()).take_while(over).count();
         self.actions.extend(self.idle.drain(..old).map(|idle| Action::Retire(idle.lane)));
     }
 }

@@ -1,3 +1,5 @@
+mod steady;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -34,10 +36,13 @@ fn warm(now: Instant) -> Policy {
 fn the_lane_that_became_idle_last_is_taken_first_and_the_warm_ones_are_made_up() {
     let now = Instant::now();
     let mut pool = warm(now);
-    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), Some(Make::Dial(1))));
-    pool.handle_idle(LaneId(2), now);
-    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), None), "one is under way already");
-    assert_eq!((pool.handle_take(), pool.handle_take()), (Some(LaneId(1)), None));
+    assert_eq!((pool.handle_take(now), pool.poll_make(now)), (Some(LaneId(2)), None), "it may come back soon");
+    let late = pool.next_timeout().unwrap();
+    assert_eq!((late, pool.poll_make(late)), (now + RULES.patience, Some(Make::Dial(1))));
+    pool.handle_idle(LaneId(2), late);
+    assert_eq!((pool.handle_take(late), pool.poll_make(late)), (Some(LaneId(2)), None), "one is under way already");
+    assert_eq!((pool.handle_take(late), pool.handle_take(late)), (Some(LaneId(1)), None));
+    assert_eq!(pool.poll_make(late), Some(Make::Dial(1)), "nothing is ready: at once");
 }
 
 #[test]
@@ -45,7 +50,7 @@ fn who_waits_takes_the_first_of_a_returned_and_a_fresh_lane_in_order_of_arrival(
     let now = Instant::now();
     let mut pool = warm(now);
     for _ in 0..2 {
-        pool.handle_take();
+        pool.handle_take(now);
     }
     for waiter in 3..=4 {
         pool.handle_waiter(WaiterId(waiter), now).unwrap();
@@ -95,7 +100,7 @@ fn lanes_that_end_before_they_were_of_use_are_made_again_with_growing_pauses() {
                 came(&mut pool, source, lane, now);
             }
             // An application has taken one of them, the other was idle.
-            pool.handle_take();
+            pool.handle_take(now);
             for lane in [lane - 1, lane] {
                 pool.handle_lost(LaneId(lane), now);
             }
@@ -108,7 +113,7 @@ fn lanes_that_end_before_they_were_of_use_are_made_again_with_growing_pauses() {
         // One that has carried a stream to its end was of use, and so was one that has lived for a while.
         assert!(pool.poll_make(now).is_some());
         came(&mut pool, source, 98, now);
-        pool.handle_take();
+        pool.handle_take(now);
         pool.handle_idle(LaneId(98), now);
         pool.handle_lost(LaneId(98), now);
         assert!(pool.is_short(now), "{source:?}");
@@ -139,20 +144,21 @@ fn a_pool_that_is_no_longer_used_shrinks_to_its_warm_lanes() {
     for lane in 3..=5 {
         pool.handle_given(LaneId(lane), OLD, now + Duration::from_secs(lane));
     }
-    assert_eq!(pool.next_timeout(), Some(now + RULES.idle));
-    pool.handle_timeout(now + RULES.idle);
-    assert_eq!(drain(&mut pool), [Action::Retire(LaneId(1)), Action::Retire(LaneId(2))], "the oldest first");
-    let next = pool.next_timeout().unwrap();
-    assert_eq!(next, now + RULES.idle + Duration::from_secs(3));
-    pool.handle_timeout(next);
-    assert_eq!((drain(&mut pool), pool.next_timeout()), (vec![Action::Retire(LaneId(3))], None));
+    for lane in 1..=3 {
+        let next = pool.next_timeout().unwrap();
+        assert_eq!(next, now + RULES.idle + Duration::from_secs(lane + 2), "since when there is one too many");
+        pool.handle_timeout(next);
+        assert_eq!(drain(&mut pool), [Action::Retire(LaneId(lane))], "the oldest first");
+    }
+    assert_eq!((pool.counts(), pool.next_timeout()), ((2, 0), None));
 }
 
 #[test]
 fn a_pool_whose_link_is_down_makes_and_keeps_nothing_and_serves_who_still_waits() {
     let now = Instant::now();
+    let late = now + RULES.patience;
     let mut pool = warm(now);
-    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), Some(Make::Dial(1))));
+    assert_eq!((pool.handle_take(now), pool.poll_make(late)), (Some(LaneId(2)), Some(Make::Dial(1))));
     pool.handle_down(now);
     assert_eq!((drain(&mut pool), pool.counts()), (vec![Action::Retire(LaneId(1))], (0, 1)));
     pool.handle_waiter(WaiterId(1), now).unwrap();
@@ -168,8 +174,9 @@ fn a_pool_whose_link_is_down_makes_and_keeps_nothing_and_serves_who_still_waits(
 #[test]
 fn a_changed_epoch_retires_idle_lanes_now_busy_ones_later_and_those_under_way_on_arrival() {
     let now = Instant::now();
+    let late = now + RULES.patience;
     let mut pool = warm(now);
-    assert_eq!((pool.handle_take(), pool.poll_make(now)), (Some(LaneId(2)), Some(Make::Dial(1))));
+    assert_eq!((pool.handle_take(now), pool.poll_make(late)), (Some(LaneId(2)), Some(Make::Dial(1))));
     pool.handle_epoch(NEW, now);
     assert_eq!((drain(&mut pool), pool.poll_make(now)), (vec![Action::Retire(LaneId(1))], Some(Make::Dial(1))));
     pool.handle_made(LaneId(3), OLD, now);
@@ -257,7 +264,7 @@ proptest! {
             match what {
                 0..=2 => {
                     ids += 1;
-                    match pool.handle_take() {
+                    match pool.handle_take(now) {
                         Some(LaneId(lane)) => {
                             prop_assert!(idle.remove(&lane) && waiting.is_empty());
                             busy.insert(lane);
