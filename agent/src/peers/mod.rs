@@ -22,6 +22,7 @@ pub mod peer;
 pub mod pool;
 mod quic;
 pub mod registry;
+pub mod room;
 pub mod serve;
 pub mod stream;
 #[cfg(test)]

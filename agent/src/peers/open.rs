@@ -45,8 +45,8 @@ async fn wait<P: Borrow<Peer> + Sync>(
     deadline: Instant,
 ) -> Result<(usize, Stream), NoStream> {
     let peer = |at: usize| -> &Peer { peers[at].borrow() };
-    let _place = match peers.first() {
-        Some(first) => first.borrow().wait()?,
+    let mut place = match peers.first() {
+        Some(first) => first.borrow().room.enter(&said.0.purpose)?,
         None => return Err(no_path(peers)),
     };
     let mut links: Vec<_> = peers.iter().map(|peer| peer.borrow().status.subscribe()).collect();
@@ -68,18 +68,19 @@ async fn wait<P: Borrow<Peer> + Sync>(
             let stream = async {
                 match path {
                     Path::Lane | Path::Relay => on_lane(peer(at), &said).await,
-                    Path::Quic => Ok(over_quic(peer(at), &said).await),
+                    Path::Quic => over_quic(peer(at), &said).await,
                 }
             };
             tokio::select! {
-                stream = stream => return stream.map(|stream| (at, stream)),
+                stream = stream => return (at, stream),
                 _ = links[at].wait_for(|status| status.path != Some(path)) => {}
             }
         }
     };
-    match timeout_at(deadline, any).await {
-        Ok(opened) => opened,
-        Err(_) => Err(no_path(peers)),
+    tokio::select! {
+        biased;
+        opened = timeout_at(deadline, any) => opened.map_err(|_| no_path(peers)),
+        full = place.lost() => Err(full.into()),
     }
 }
 
@@ -93,10 +94,10 @@ fn from_pool(peer: &Peer, said: &Replay) -> Option<Stream> {
 }
 
 /// A stream on the first lane that is idle.
-async fn on_lane(peer: &Peer, said: &Replay) -> Result<Stream, NoStream> {
+async fn on_lane(peer: &Peer, said: &Replay) -> Stream {
     loop {
-        if let Some(stream) = begin(peer.pool.take().await?, said) {
-            return Ok(stream);
+        if let Some(stream) = begin(peer.pool.take(&said.0.purpose).await, said) {
+            return stream;
         }
     }
 }
@@ -146,10 +147,10 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
 
-    use tokio::sync::Semaphore;
-
     use super::*;
-    use crate::transport::message::Incarnation;
+    use crate::peers::room::Room;
+    use crate::transport::message::tests::to;
+    use crate::transport::message::{Incarnation, Open};
     use crate::transport::quic::tests::{links, request};
 
     fn runs(peer: &Peer, path: Option<Path>) {
@@ -162,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_application_asks_for_every_peer_takes_one_place_and_leaves_a_peer_whose_link_goes_down() {
-        let room = Arc::new(Semaphore::new(1));
+        let room = Arc::new(Room::new(1));
         let (alpha, mut alpha_queue) = Peer::of_test("alpha", &room);
         let (gamma, mut gamma_queue) = Peer::of_test("gamma", &room);
         let peers = [&alpha, &gamma];
@@ -171,7 +172,7 @@ mod tests {
         assert!(look());
         assert!(matches!(alpha_queue.try_recv(), Ok(Command::Demand)));
         assert!(matches!(gamma_queue.try_recv(), Ok(Command::Demand)));
-        assert_eq!(room.available_permits(), 0);
+        assert_eq!(room.len(), 1);
         // It takes the one that is up, and gives it up with its link.
         runs(&alpha, Some(Path::Lane));
         assert!(look());
@@ -182,12 +183,31 @@ mod tests {
         gamma.quic.send_replace(Some(Quic::new(link, Incarnation(2))));
         let (at, stream) = waits.await.unwrap();
         assert_eq!((at, stream.path()), (1, Path::Quic));
-        assert_eq!(room.available_permits(), 1);
+        assert_eq!(room.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_busy_service_that_fills_the_room_makes_room_for_another() {
+        let room = Arc::new(Room::new(3));
+        let (alpha, _queue) = Peer::of_test("alpha", &room);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let open = |service| alpha.open(Open { purpose: to(service), ..request() }, deadline);
+        for path in [None, Some(Path::Lane), Some(Path::Quic)] {
+            runs(&alpha, path);
+            let mut waits: Vec<_> = (0..3).map(|_| Box::pin(open("busy"))).collect();
+            let mut look = |at: usize| waits[at].as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!((0..3).all(|at| look(at).is_pending()));
+            let refused = |opened| matches!(opened, Poll::Ready(Err(NoStream { reason: Reason::Limit, .. })));
+            let mut other = pin!(open("other"));
+            assert!(other.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!([0, 1, 2].map(|at| refused(look(at))), [false, false, true], "{path:?}: its newest is refused");
+            assert_eq!(room.len(), 3);
+        }
     }
 
     #[tokio::test]
     async fn a_stream_finds_its_way_when_the_path_changes_and_passes_by_a_connection_that_retires() {
-        let room = Arc::new(Semaphore::new(1));
+        let room = Arc::new(Room::new(1));
         let (alpha, _queue) = Peer::of_test("alpha", &room);
         let (_pair, link, _far) = links().await;
         let old = Quic::new(link, Incarnation(2));

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_config::NodeName;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::Control;
 use super::open;
 use super::over_quic::Replay;
 use super::path::Way;
-use super::pool::policy::{Full, LaneEpoch};
+use super::pool::policy::LaneEpoch;
 use super::pool::{Counts, Pool};
 use super::quic::Quic;
+use super::room::{Full, Room};
 use super::stream::Stream;
 use crate::host::Phase;
 use crate::identity::VerifiedPeer;
@@ -130,8 +131,8 @@ impl From<Full> for NoStream {
 pub struct Peer {
     pub(super) name: NodeName,
     pub(super) pool: Arc<Pool>,
-    /// How many applications more may wait for a link, for all peers together.
-    pub(super) room: Arc<Semaphore>,
+    /// Where applications wait for a link, those of all peers together.
+    pub(super) room: Arc<Room>,
     pub(super) status: watch::Sender<Status>,
     pub(super) commands: mpsc::Sender<Command>,
     /// The QUIC connection that streams are opened on, if the link runs that way.
@@ -184,14 +185,6 @@ impl Peer {
     /// [`NoStream`] says why there is none in time.
     pub async fn reopen(&self, said: Replay, deadline: Instant) -> Result<Stream, NoStream> {
         open::first(&[self], said, deadline).await.map(|(_, stream)| stream)
-    }
-
-    /// A place among those that wait.
-    pub(super) fn wait(&self) -> Result<SemaphorePermit<'_>, NoStream> {
-        self.room.try_acquire().map_err(|_| NoStream {
-            reason: Reason::Limit,
-            detail: "no more connections may wait for a link (`pending_connections`)".to_owned(),
-        })
     }
 
     /// Why no stream could be had in time, for people.
@@ -267,11 +260,11 @@ impl Peer {
 #[cfg(test)]
 impl Peer {
     /// A peer without an actor, whose link is down.
-    pub(super) fn of_test(name: &str, room: &Arc<Semaphore>) -> (Self, mpsc::Receiver<Command>) {
+    pub(super) fn of_test(name: &str, room: &Arc<Room>) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(4);
         let peer = Self {
             name: NodeName::new(name).unwrap(),
-            pool: Pool::new(super::pool::policy::Rules::new(0, 10, 10)),
+            pool: Pool::new(super::pool::policy::Rules::new(0, 10)),
             room: room.clone(),
             status: watch::Sender::new(Status::IDLE),
             commands,
@@ -295,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_applications_wait_than_may_whatever_they_wait_for() {
         for path in [None, Some(Path::Lane), Some(Path::Quic)] {
-            let (peer, _queue) = Peer::of_test("beta", &Arc::new(Semaphore::new(1)));
+            let (peer, _queue) = Peer::of_test("beta", &Arc::new(Room::new(1)));
             peer.status.send_modify(|status| status.path = path);
             let deadline = Instant::now() + Duration::from_secs(1);
             {

@@ -186,7 +186,7 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::Semaphore;
+    use crate::peers::room::Room;
 
     use super::*;
     use crate::reason::Reason;
@@ -222,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_are_lost_leave_room_for_others_whoever_still_reads_from_them() {
-        let (peer, _queue) = Peer::of_test("beta", &Arc::new(Semaphore::new(1)));
+        let (peer, _queue) = Peer::of_test("beta", &Arc::new(Room::new(1)));
         let mut quics = Quics::new();
         let mut held = Vec::new();
         for _ in 0..MAX_LINKS {

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mesh_config::NodeName;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::actor::{Actor, rules};
 use super::peer::{Command, Peer, Stage, Status};
 use super::pool::Pool;
 use super::pool::policy::LaneEpoch;
+use super::room::Room;
 use super::serve::Serve;
 use crate::host::Host;
 use crate::transport::quic::PeerShare;
@@ -31,7 +32,7 @@ pub struct Peers {
     /// Serves what they open.
     services: Arc<dyn Serve>,
     /// For applications that wait for a link.
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     inner: Mutex<Inner>,
 }
 
@@ -39,7 +40,7 @@ impl Peers {
     /// An actor for every node with which this one keeps a link. Others get theirs when they come. `services` serves the
     /// streams that they open.
     pub fn start(host: Arc<Host>, services: Arc<dyn Serve>) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(host.limits().pending_connections));
+        let room = Arc::new(Room::new(host.limits().pending_connections));
         let peers = Arc::new(Self { host: host.clone(), services, room, inner: Mutex::default() });
         let snapshot = host.snapshot.load_full();
         for name in snapshot.mesh.nodes().keys() {

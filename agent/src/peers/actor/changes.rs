@@ -52,7 +52,7 @@ impl InMesh {
 pub(in crate::peers) fn rules(snapshot: &Snapshot, wanted: bool) -> Rules {
     let limits = &snapshot.settings.limits;
     let warm = if wanted { limits.lanes_warm } else { 0 };
-    Rules::new(warm, limits.lanes_per_peer, limits.pending_connections)
+    Rules::new(warm, limits.lanes_per_peer)
 }
 
 impl Actor {

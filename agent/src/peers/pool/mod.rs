@@ -12,6 +12,7 @@
 //! ready, and gives it back, costs a lock and nobody's time.
 
 pub mod policy;
+pub mod turns;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,8 +26,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::splice::Carrier;
 use crate::transport::lane::link::Link;
-use crate::transport::message::Incarnation;
-use policy::{Action, Full, LaneEpoch, LaneId, Make, Policy, Rules, Source, WaiterId};
+use crate::transport::message::{Incarnation, Purpose};
+use policy::{Action, LaneEpoch, LaneId, Make, Policy, Rules, Source, WaiterId};
 
 /// How many lanes there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -238,28 +239,26 @@ impl Pool {
         Some(self.lease(taken))
     }
 
-    /// An idle lane, or the first that is returned or made.
-    ///
-    /// # Errors
-    /// [`Full`] if too many wait already.
-    pub async fn take(self: &Arc<Self>) -> Result<Lease, Full> {
+    /// An idle lane, or one that is returned or made when it is the turn of who waits with this `purpose`. Who calls bounds
+    /// how many wait.
+    pub async fn take(self: &Arc<Self>, purpose: &Purpose) -> Lease {
         let (sender, receiver) = oneshot::channel();
         let entered = self.tell(|inner, now| match inner.take(now) {
-            Some(taken) => Ok(Entered::Taken(taken)),
+            Some(taken) => Entered::Taken(taken),
             None => {
                 let waiter = WaiterId(inner.number());
-                inner.policy.handle_waiter(waiter, now)?;
+                inner.policy.handle_waiter(waiter, purpose, now);
                 inner.waiters.insert(waiter, sender);
-                Ok(Entered::Waits(waiter))
+                Entered::Waits(waiter)
             }
-        })?;
+        });
         let waiter = match entered {
-            Entered::Taken(taken) => return Ok(self.lease(taken)),
+            Entered::Taken(taken) => return self.lease(taken),
             Entered::Waits(waiter) => waiter,
         };
-        let mut waiting = Waiting { pool: self.clone(), waiter, receiver };
+        let mut waiting = Waiting { pool: self.clone(), waiter, purpose, receiver };
         match (&mut waiting.receiver).await {
-            Ok(taken) => Ok(self.lease(taken)),
+            Ok(taken) => self.lease(taken),
             // A sender is dropped only with the pool, which `self` holds.
             Err(_) => std::future::pending().await,
         }
@@ -369,18 +368,19 @@ impl Inner {
 }
 
 /// An application in the queue.
-struct Waiting {
+struct Waiting<'a> {
     pool: Arc<Pool>,
     waiter: WaiterId,
+    purpose: &'a Purpose,
     receiver: oneshot::Receiver<Lane>,
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let (waiter, receiver) = (self.waiter, &mut self.receiver);
         self.pool.tell(|inner, now| {
             if inner.waiters.remove(&waiter).is_some() {
-                inner.policy.handle_cancelled(waiter);
+                inner.policy.handle_cancelled(waiter, self.purpose);
             } else if let Ok(unused) = receiver.try_recv() {
                 inner.back(unused, &self.pool.waker, now);
             }

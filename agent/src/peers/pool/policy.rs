@@ -1,7 +1,7 @@
 //! Which lanes to make, hand out, keep and retire: the policy of one peer's pool, pure.
 //!
 //! An application takes the lane that became idle last (its TCP window is the warmest, and the others can grow old and go).
-//! If there is none it waits for the first of a lane that comes back and a fresh one. A lane belongs to the epoch of identity
+//! If there is none it waits for the first of a lane that comes back and a fresh one; the services [take turns](Turns). A lane belongs to the epoch of identity
 //! and trust in which it was made; those of another epoch are retired as they fall idle.
 //!
 //! A steady load makes no handshakes. The idle lanes are a stack, so the lane in place n lies there since fewer than n of them
@@ -19,8 +19,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::turns::Turns;
 use crate::peers::back_off::BackOff;
 use crate::snapshot::Epochs;
+use crate::transport::message::Purpose;
 
 /// What a pool keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,8 +33,6 @@ pub struct Rules {
     pub most: usize,
     /// Lanes that are being made at most.
     pub handshakes: usize,
-    /// Applications that may wait at most.
-    pub waiting: usize,
     /// A lane beyond the warm ones is retired when it has been one too many for so long.
     pub idle: Duration,
     /// How long the taken half of the warm lanes may take to come back before others are made in their place.
@@ -45,12 +45,11 @@ pub struct Rules {
 
 impl Rules {
     /// The rules of an agent that is told these limits. Memory counts: a burst's lanes go soon after it.
-    pub const fn new(warm: usize, most: usize, waiting: usize) -> Self {
+    pub const fn new(warm: usize, most: usize) -> Self {
         Self {
             warm,
             most,
             handshakes: 16,
-            waiting,
             idle: Duration::from_secs(10),
             patience: Duration::from_secs(1),
             answer: Duration::from_secs(5),
@@ -121,11 +120,6 @@ pub enum Make {
     Ask(usize),
 }
 
-/// The pool takes no more: [`Rules::waiting`] applications wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("too many connections wait for a lane")]
-pub struct Full;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Idle {
     lane: LaneId,
@@ -153,7 +147,7 @@ pub struct Policy {
     /// Since when there are fewer than are kept.
     short_since: Option<Instant>,
     busy: BTreeMap<LaneId, Busy>,
-    waiting: VecDeque<WaiterId>,
+    waiting: Turns,
     /// Our dials in flight.
     dialling: usize,
     /// Lanes that the peer was asked for, and until when they count as coming.
@@ -175,7 +169,7 @@ impl Policy {
             idle: Vec::new(),
             short_since: None,
             busy: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: Turns::default(),
             dialling: 0,
             asked: 0,
             asked_until: None,
@@ -199,22 +193,16 @@ impl Policy {
         Some(lane)
     }
 
-    /// An application waits for a lane.
-    ///
-    /// # Errors
-    /// [`Full`] if as many wait as the rules allow.
-    pub fn handle_waiter(&mut self, waiter: WaiterId, now: Instant) -> Result<(), Full> {
-        if self.waiting.len() >= self.rules.waiting {
-            return Err(Full);
-        }
-        self.waiting.push_back(waiter);
+    /// An application waits for a lane to say this on. How many may is not decided here but in the
+    /// [room](crate::peers::room) in which they do.
+    pub fn handle_waiter(&mut self, waiter: WaiterId, purpose: &Purpose, now: Instant) {
+        self.waiting.push(purpose, waiter);
         self.plan(now);
-        Ok(())
     }
 
     /// An application waits no longer. Nothing happens if it has its lane already.
-    pub fn handle_cancelled(&mut self, waiter: WaiterId) {
-        self.waiting.retain(|&waiting| waiting != waiter);
+    pub fn handle_cancelled(&mut self, waiter: WaiterId, purpose: &Purpose) {
+        self.waiting.remove(purpose, waiter);
     }
 
     /// The link has come up and runs over lanes, or runs over another control connection: warm lanes are kept. The peer is
@@ -412,7 +400,7 @@ impl Policy {
 
     fn plan(&mut self, now: Instant) {
         while !self.idle.is_empty()
-            && let Some(waiter) = self.waiting.pop_front()
+            && let Some(waiter) = self.waiting.pop()
         {
             let taken = self.handle_take(now);
             self.actions.extend(taken.map(|lane| Action::Assign(waiter, lane)));

@@ -10,14 +10,14 @@ use super::*;
 use crate::reason::Reason;
 use crate::splice::Received;
 use crate::transport::lane::link::tests::Net;
-use crate::transport::message::tests::open_request;
+use crate::transport::message::tests::{open_request, to};
 
 const BOUND: Duration = Duration::from_secs(20);
 const RUN: Incarnation = Incarnation(7);
 const NOW: LaneEpoch = LaneEpoch { identity: 1, trust: 1 };
 const LATER: LaneEpoch = LaneEpoch { identity: 1, trust: 2 };
 /// No warm lanes: what there is, is what a test has put there.
-const RULES: Rules = Rules::new(0, 10, 2);
+const RULES: Rules = Rules::new(0, 10);
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
     timeout(BOUND, what).await.expect("in time")
@@ -59,6 +59,10 @@ async fn act(pool: &Pool) {
     }
 }
 
+async fn take(pool: &Arc<Pool>) -> Lease {
+    pool.take(&to("db")).await
+}
+
 fn is_called(pool: &Pool) -> bool {
     !is_pending(pin!(pool.called()))
 }
@@ -72,19 +76,19 @@ fn counts(pool: &Pool) -> (usize, usize) {
 async fn who_waits_takes_the_first_of_a_returned_and_a_fresh_lane() {
     let net = Net::new();
     let (pool, far) = net.pool(RULES, 1).await;
-    let lease = pool.take().await.unwrap();
-    let (mut first, mut second) = (pin!(pool.take()), pin!(pool.take()));
+    let lease = take(&pool).await;
+    let (mut first, mut second) = (pin!(take(&pool)), pin!(take(&pool)));
     assert!(is_pending(first.as_mut()) && is_pending(second.as_mut()));
     assert!(is_called(&pool), "there are lanes to dial");
     assert_eq!(pool.work(NOW).dial, 2);
     within(lease.give_back()).await;
-    let first = within(first).await.unwrap();
+    let first = within(first).await;
     assert_eq!(first.link.address(), far[0].0);
     assert!(is_pending(second.as_mut()));
     let (fresh, _end) = net.lane_to(RUN).await;
     let address = fresh.address();
     pool.made(fresh, NOW);
-    let second = within(second).await.unwrap();
+    let second = within(second).await;
     assert_eq!((second.link.address(), counts(&pool)), (address, (0, 2)));
 }
 
@@ -154,7 +158,7 @@ async fn who_no_longer_waits_leaves_nothing() {
     for assigned in [false, true] {
         let (link, _end) = net.lane_to(RUN).await;
         {
-            let mut waits = pin!(pool.take());
+            let mut waits = pin!(take(&pool));
             assert!(is_pending(waits.as_mut()));
             if assigned {
                 pool.made(link, NOW);
@@ -167,14 +171,19 @@ async fn who_no_longer_waits_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn no_more_wait_than_may() {
+async fn services_take_turns() {
     let net = Net::new();
-    let (pool, _) = net.pool(RULES, 0).await;
-    let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(pool.take())).collect();
-    assert!(waiting.iter_mut().all(|waits| is_pending(waits.as_mut())));
-    assert_eq!(pool.take().await.err(), Some(Full));
-    waiting.pop();
-    assert!(is_pending(pin!(pool.take())));
+    let (pool, _) = net.pool(RULES, 1).await;
+    let mut lease = pool.try_take().unwrap();
+    let (busy, other) = (to("busy"), to("other"));
+    let mut waits: Vec<_> = (0..3).map(|_| Box::pin(pool.take(&busy))).collect();
+    assert!(waits.iter_mut().all(|waits| is_pending(waits.as_mut())));
+    waits.insert(1, Box::pin(pool.take(&other)));
+    assert!(is_pending(waits[1].as_mut()));
+    for next in waits {
+        within(lease.give_back()).await;
+        lease = within(next).await;
+    }
 }
 
 #[tokio::test]

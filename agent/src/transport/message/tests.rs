@@ -38,14 +38,12 @@ pub(crate) fn hello_of(run: Incarnation) -> Hello {
 }
 
 /// An opener's wish for the service `db`.
+pub(crate) fn to(service: &str) -> Purpose {
+    Purpose::Service(ServiceName::new(service).unwrap())
+}
+
 pub(crate) fn open_request() -> Open {
-    Open {
-        purpose: Purpose::Service(ServiceName::new("db").unwrap()),
-        relay: None,
-        client: None,
-        trace: TraceId([1; 16]),
-        credit: 0,
-    }
+    Open { purpose: to("db"), relay: None, client: None, trace: TraceId([1; 16]), credit: 0 }
 }
 
 fn open(purpose: Purpose, client: Option<&str>) -> Open {

@@ -175,7 +175,7 @@ pub struct Hello {
 }
 
 /// What a bench stream does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Bench {
     /// The far side reads and drops everything.
     Sink,
@@ -186,7 +186,7 @@ pub enum Bench {
 }
 
 /// What a stream is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// Carries an application connection to the service.
     Service(ServiceName),

@@ -1,12 +1,13 @@
 mod steady;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::transport::message::tests::to;
 
-const RULES: Rules = Rules { handshakes: 3, ..Rules::new(2, 6, 10) };
+const RULES: Rules = Rules { handshakes: 3, ..Rules::new(2, 6) };
 const OLD: LaneEpoch = LaneEpoch { identity: 1, trust: 1 };
 const NEW: LaneEpoch = LaneEpoch { identity: 2, trust: 1 };
 
@@ -53,7 +54,7 @@ fn who_waits_takes_the_first_of_a_returned_and_a_fresh_lane_in_order_of_arrival(
         pool.handle_take(now);
     }
     for waiter in 3..=4 {
-        pool.handle_waiter(WaiterId(waiter), now).unwrap();
+        pool.handle_waiter(WaiterId(waiter), &to("a"), now);
     }
     assert_eq!(pool.poll_make(now), Some(Make::Dial(3)), "no more than three handshakes in flight");
     pool.handle_idle(LaneId(1), now);
@@ -63,13 +64,30 @@ fn who_waits_takes_the_first_of_a_returned_and_a_fresh_lane_in_order_of_arrival(
 }
 
 #[test]
+fn who_waits_for_another_service_than_the_many_is_served_after_one_more_of_them() {
+    let now = Instant::now();
+    let mut pool = warm(now);
+    while pool.handle_take(now).is_some() {}
+    for waiter in 0..100 {
+        pool.handle_waiter(WaiterId(waiter), &to("busy"), now);
+    }
+    pool.handle_waiter(WaiterId(100), &to("other"), now);
+    pool.handle_waiter(WaiterId(101), &to("other"), now);
+    let mut served = Vec::new();
+    for _ in 0..5 {
+        pool.handle_idle(LaneId(1), now);
+        served.extend(drain(&mut pool));
+    }
+    assert_eq!(served, [0, 100, 1, 101, 2].map(|waiter| Action::Assign(WaiterId(waiter), LaneId(1))));
+}
+
+#[test]
 fn lanes_are_capped_and_a_returned_one_serves_who_waits_at_the_cap() {
     let now = Instant::now();
     let mut pool = up(Source::Dial, now);
     for waiter in 0..10 {
-        pool.handle_waiter(WaiterId(waiter), now).unwrap();
+        pool.handle_waiter(WaiterId(waiter), &to("a"), now);
     }
-    assert_eq!(pool.handle_waiter(WaiterId(10), now), Err(Full));
     let mut dials = 0;
     for lane in 0..6 {
         if let Some(Make::Dial(count)) = pool.poll_make(now) {
@@ -161,7 +179,7 @@ fn a_pool_whose_link_is_down_makes_and_keeps_nothing_and_serves_who_still_waits(
     assert_eq!((pool.handle_take(now), pool.poll_make(late)), (Some(LaneId(2)), Some(Make::Dial(1))));
     pool.handle_down(now);
     assert_eq!((drain(&mut pool), pool.counts()), (vec![Action::Retire(LaneId(1))], (0, 1)));
-    pool.handle_waiter(WaiterId(1), now).unwrap();
+    pool.handle_waiter(WaiterId(1), &to("a"), now);
     assert_eq!((pool.poll_make(now), pool.next_timeout()), (None, None));
     pool.handle_made(LaneId(3), OLD, now);
     pool.handle_idle(LaneId(2), now);
@@ -215,7 +233,7 @@ fn a_peer_without_address_is_asked_for_its_lanes_again_if_they_do_not_come() {
     let now = Instant::now();
     let mut pool = up(Source::Ask, now);
     assert_eq!(pool.poll_make(now), Some(Make::Ask(2)));
-    pool.handle_waiter(WaiterId(1), now).unwrap();
+    pool.handle_waiter(WaiterId(1), &to("a"), now);
     assert_eq!(pool.poll_make(now), Some(Make::Ask(1)));
     pool.handle_given(LaneId(1), OLD, now);
     assert_eq!((drain(&mut pool), pool.poll_make(now)), (vec![Action::Assign(WaiterId(1), LaneId(1))], None));
@@ -257,7 +275,10 @@ proptest! {
     ) {
         let mut now = Instant::now();
         let mut pool = up(source, now);
-        let (mut idle, mut busy, mut waiting) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut idle, mut busy, mut waiting) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        // Which services have been served since it was another's turn that waits.
+        let mut passed = BTreeSet::new();
+        let services = ["a", "b", "c"].map(to);
         let (mut dials, mut ids, mut epoch, mut is_up) = (Vec::new(), 0u64, OLD, true);
         for (what, much) in acts {
             let pick = |set: &BTreeSet<u64>| set.iter().nth(usize::from(much) % set.len().max(1)).copied();
@@ -269,16 +290,19 @@ proptest! {
                             prop_assert!(idle.remove(&lane) && waiting.is_empty());
                             busy.insert(lane);
                         }
-                        None => if pool.handle_waiter(WaiterId(ids), now).is_ok() {
-                            waiting.insert(ids);
-                        } else {
-                            prop_assert_eq!(waiting.len(), RULES.waiting);
-                        },
+                        None => {
+                            let service = usize::from(much) % services.len();
+                            waiting.insert(ids, service);
+                            pool.handle_waiter(WaiterId(ids), &services[service], now);
+                        }
                     }
                 }
-                3 => if let Some(waiter) = pick(&waiting) {
-                    waiting.remove(&waiter);
-                    pool.handle_cancelled(WaiterId(waiter));
+                3 => if let Some(waiter) = pick(&waiting.keys().copied().collect()) {
+                    let service = waiting.remove(&waiter).unwrap();
+                    pool.handle_cancelled(WaiterId(waiter), &services[service]);
+                    if !waiting.values().any(|&other| other == service) {
+                        passed.retain(|&(other, _)| other != service);
+                    }
                 },
                 4 => if much % 4 == 0 {
                     is_up = false;
@@ -322,8 +346,15 @@ proptest! {
             while let Some(action) = pool.poll() {
                 match action {
                     Action::Assign(waiter, lane) => {
-                        prop_assert!(waiting.remove(&waiter.0) && idle.remove(&lane.0));
-                        prop_assert!(waiting.iter().all(|&other| other > waiter.0), "out of turn");
+                        let service = waiting.remove(&waiter.0).unwrap();
+                        prop_assert!(idle.remove(&lane.0));
+                        passed.retain(|&(other, _)| other != service);
+                        for (&other, &its) in &waiting {
+                            prop_assert!(its != service || other > waiter.0, "out of order");
+                        }
+                        for other in waiting.values().filter(|&&other| other != service).collect::<BTreeSet<_>>() {
+                            prop_assert!(passed.insert((*other, service)), "out of turn");
+                        }
                         busy.insert(lane.0);
                     }
                     Action::Retire(lane) => prop_assert!(idle.remove(&lane.0), "only idle lanes are retired"),
@@ -340,7 +371,7 @@ proptest! {
                 Some(Make::Ask(_)) => prop_assert!(source != Source::Dial && pool.next_timeout().is_some()),
                 None => {}
             }
-            prop_assert_eq!(pool.counts(), (idle.len(), busy.len()));
+            prop_assert_eq!((pool.counts(), pool.waiting.len()), ((idle.len(), busy.len()), waiting.len()));
             prop_assert_eq!(pool.dialling, dials.len());
             prop_assert!(idle.len() + busy.len() <= RULES.most && pool.dialling + pool.asked <= RULES.handshakes);
             prop_assert!(waiting.is_empty() || idle.is_empty(), "a lane lies idle while somebody waits");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const STEADY: Rules = Rules::new(2, 100, 10);
+const STEADY: Rules = Rules::new(2, 100);
 const TICK: Duration = Duration::from_millis(50);
 /// The first moments.
 const FIRST: Duration = Duration::from_secs(5);
@@ -56,7 +56,7 @@ impl Run {
                     *application = match self.pool.handle_take(now) {
                         Some(lane) => Application::Has(lane, now + load.lasting),
                         None => {
-                            self.pool.handle_waiter(WaiterId(waiter), now).unwrap();
+                            self.pool.handle_waiter(WaiterId(waiter), &to("a"), now);
                             Application::Waits
                         }
                     };
