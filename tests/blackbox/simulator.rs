@@ -41,6 +41,10 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("every_scenario_of_this_repository_checks", all_check),
         Test::in_namespaces("a_failing_schedule_is_shrunk_to_what_makes_it_fail", shrinks),
         Test::in_namespaces("a_mesh_file_is_simulated_and_a_cut_shows_who_is_not_served", from_a_mesh),
+        Test::in_namespaces(
+            "a_mesh_file_is_simulated_with_loss_and_a_crash_shows_who_is_not_served",
+            from_a_mesh_with_a_crash,
+        ),
     ];
     // The quick ones; endurance runs all of them, with ten seeds.
     for name in ["partition-partial", "tcp-blocked"] {
@@ -206,27 +210,72 @@ fn shrinks() -> Result<()> {
     Ok(())
 }
 
-fn from_a_mesh() -> Result<()> {
+/// A folder with the file of a mesh in which alpha offers something to beta and gamma.
+fn mesh_of_three() -> Result<PathBuf> {
     let directory = scratch::directory()?;
     let mesh = "[mesh]\nname = \"lab\"\nversion = 1\n[node.alpha]\naddress = \"192.0.2.1:7443\"\n[node.beta]\naddress = \"192.0.2.2:7443\"\n\
         [node.gamma]\naddress = \"192.0.2.3:7443\"\n[service.web]\non = [\"alpha\"]\nallow = [\"beta\", \"gamma\"]\n\
         target = \"127.0.0.1:80\"\nlisten = \"127.0.0.1:8080\"\n";
     fs::write(directory.join("mesh.toml"), mesh)?;
+    Ok(directory)
+}
+
+/// Whether a check of what `adit sim from` made of that mesh held: before (nothing), " meanwhile" or " again".
+fn served(result: &Value, node: &str, when: &str) -> Option<bool> {
+    let name = format!("{node} is served web{when}");
+    // How long it may take stands behind the name.
+    let is_it = |check: &&Value| {
+        check["name"]
+            .as_str()
+            .and_then(|told| told.strip_prefix(&*name))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(" within "))
+    };
+    result["checks"].as_array()?.iter().find(is_it)?["ok"].as_bool()
+}
+
+fn from_a_mesh() -> Result<()> {
+    let directory = mesh_of_three()?;
     let whole = sim(&["from", "mesh.toml", "--json"], &directory)?.success()?.json()?;
     ensure!(whole["scenarios"][0]["checks"].as_array().is_some_and(|checks| checks.len() == 5), "{whole}");
     let cut = sim(&["from", "mesh.toml", "--cut", "alpha,beta", "--json"], &directory)?;
     let result = &cut.json()?["scenarios"][0];
-    let checks = result["checks"].as_array().context("checks")?;
-    let ok = |name: &str| {
-        checks.iter().find(|check| check["name"].as_str().is_some_and(|n| n.starts_with(name)))?["ok"].as_bool()
-    };
-    ensure!(ok("gamma is served web meanwhile") == Some(true), "{cut:?}");
-    ensure!(ok("beta is served web again") == Some(true) && ok("gamma is served web again") == Some(true), "{cut:?}");
-    // The exit status says whether beta was served meanwhile.
-    ensure!(cut.code == Some(i32::from(ok("beta is served web meanwhile") != Some(true))), "{cut:?}");
+    // The way to alpha is the only one that beta has to what alpha offers.
+    ensure!(served(result, "beta", " meanwhile") == Some(false), "{cut:?}");
+    ensure!(served(result, "gamma", " meanwhile") == Some(true), "{cut:?}");
+    for node in ["beta", "gamma"] {
+        ensure!(served(result, node, "") == Some(true) && served(result, node, " again") == Some(true), "{cut:?}");
+    }
+    ensure!(cut.code == Some(1) && result["passed"] == false, "{cut:?}");
+    let fault = &result["faults"][0];
+    ensure!(fault["kind"] == "pair" && fault["on"] == serde_json::json!(["alpha", "beta"]), "{cut:?}");
     ensure!(result["repeat"] == "adit sim from mesh.toml --cut alpha,beta --seed 1", "{cut:?}");
     let unknown = sim(&["from", "mesh.toml", "--cut", "alpha,delta"], &directory)?;
     ensure!(unknown.code == Some(2) && unknown.stderr.contains("the mesh has no node delta"), "{unknown:?}");
+    Ok(())
+}
+
+fn from_a_mesh_with_a_crash() -> Result<()> {
+    let directory = mesh_of_three()?;
+    let crash =
+        sim(&["from", "mesh.toml", "--crash", "beta", "--loss", "5%", "--json", "--out", "results"], &directory)?;
+    let result = &crash.json()?["scenarios"][0];
+    // Nobody listens on beta while its agent is dead; gamma does not notice.
+    ensure!(served(result, "beta", " meanwhile") == Some(false), "{crash:?}");
+    ensure!(served(result, "gamma", " meanwhile") == Some(true), "{crash:?}");
+    for node in ["beta", "gamma"] {
+        ensure!(served(result, node, "") == Some(true) && served(result, node, " again") == Some(true), "{crash:?}");
+    }
+    ensure!(crash.code == Some(1) && result["passed"] == false, "{crash:?}");
+    let fault = &result["faults"][0];
+    ensure!(fault["kind"] == "crash" && fault["on"] == serde_json::json!(["beta"]), "{crash:?}");
+    ensure!(result["repeat"] == "adit sim from mesh.toml --crash beta --loss 5% --seed 1", "{crash:?}");
+    // All that was in spite of packets that were lost.
+    let mut lost = false;
+    for node in ["alpha", "beta", "gamma"] {
+        let capture = fs::read(directory.join(format!("results/lab/{node}@the.net.pcapng")))?;
+        lost |= capture.windows(14).any(|part| part == b"lost by chance");
+    }
+    ensure!(lost, "{crash:?}");
     Ok(())
 }
 
