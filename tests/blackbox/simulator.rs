@@ -22,8 +22,8 @@ hosts = ["alpha", "beta", "gamma"]
 FAULTS
 [[check]]
 name = "beta is heard"
-at = "300ms"
-within = "1s"
+at = "50ms"
+within = "600ms"
 kind = "reachable"
 from = "beta"
 to = "alpha"
@@ -188,18 +188,24 @@ fn doctor() -> Result<()> {
 
 fn shrinks() -> Result<()> {
     let mut faults = String::new();
-    for number in 0..10 {
-        // Of two one after the other, each leaves beta time to be heard; all others are beside the point.
+    let beside = [["gamma", "alpha"], ["alpha", "gamma"], ["beta", "gamma"], ["alpha", "beta"]];
+    for number in 0..40 {
+        // Of two one after the other, each leaves beta time to be heard; all others are beside the point. They are in
+        // the order of time, as schedules are.
+        let short = "for = \"50ms\"\n";
         let (at, lasts, on) = match number {
-            3 => (0, 900, "[\"beta\", \"alpha\"]"),
-            8 => (700, 1000, "[\"beta\", \"alpha\"]"),
-            _ => (number * 50, 500, "[\"gamma\", \"alpha\"]"),
+            0..24 => (0, short, beside[number % 4]),
+            24 => (0, "for = \"350ms\"\n", ["beta", "alpha"]),
+            25..35 => (100, short, beside[number % 4]),
+            35 => (300, "", ["beta", "alpha"]),
+            _ => (300, short, beside[number % 4]),
         };
-        faults += &format!("[[fault]]\nat = \"{at}ms\"\nfor = \"{lasts}ms\"\nkind = \"one-way\"\non = {on}\n");
+        faults += &format!("[[fault]]\nat = \"{at}ms\"\n{lasts}kind = \"one-way\"\non = {on:?}\n");
     }
     let (directory, _) = put(&STORM.replace("FAULTS", &faults))?;
-    let output = sim(&["shrink", "scenario.toml", "--seed", "1", "--times", "1", "--to", "short.toml"], &directory)?
+    let output = sim(&["shrink", "scenario.toml", "--seed", "1", "--times", "2", "--to", "short.toml"], &directory)?
         .success()?;
+    ensure!(output.stderr.contains("storm: 40 faults with seed 1"), "{output:?}");
     let short = fs::read_to_string(directory.join("short.toml"))?;
     ensure!(
         short.matches("[[fault]]").count() == 2 && short.matches("on = [\"beta\", \"alpha\"]").count() == 2,
