@@ -19,8 +19,11 @@ pub(super) fn judge(clients: &[ClientSpec], journal: &Journal, faults: &[Fault],
     let history = journal.history();
     let rules = rules(clients, faults);
     // Late recoveries are told by client, below; nothing that is forbidden is told only there.
-    let (late, wrong): (Vec<_>, Vec<_>) =
-        history.check(&rules).into_iter().partition(|found| matches!(found, Violation::LateRecovery { .. }));
+    let (late, wrong): (Vec<_>, Vec<_>) = history
+        .check(&rules)
+        .into_iter()
+        .filter(|found| !may_end_early(found, clients, journal))
+        .partition(|found| matches!(found, Violation::LateRecovery { .. }));
     let whole = Check {
         at,
         name: "what clients send arrives whole, once, and where it may".to_owned(),
@@ -46,10 +49,17 @@ fn rules(clients: &[ClientSpec], faults: &[Fault]) -> Rules {
         let ends = heals(faults.iter().map(|fault| (fault.at, fault.until)), client).into_iter();
         ends.map(move |at| Heal { at, within, pairs: vec![pair(client)] })
     });
-    Rules {
-        early_ends: clients.iter().any(|client| client.early_ends),
-        forbidden: forbidden.collect(),
-        heals: heals.collect(),
+    // Whose exchanges may end early is a matter of each client.
+    Rules { early_ends: false, forbidden: forbidden.collect(), heals: heals.collect() }
+}
+
+/// Whether this is an early end that its client puts up with, of what it sent or of the answer.
+fn may_end_early(found: &Violation, clients: &[ClientSpec], journal: &Journal) -> bool {
+    let Violation::CutShort { id, node, .. } = found else { return false };
+    match journal.client(*id) {
+        Some(name) => clients.iter().any(|client| client.name == name && client.early_ends),
+        // It ended before its number: it may be of any client of that service.
+        None => clients.iter().any(|client| client.service == *node && client.early_ends),
     }
 }
 
@@ -116,8 +126,9 @@ fn told(found: &[Violation]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exchange::numbers;
     use super::*;
-    use crate::history::{Digest, Receipt};
+    use crate::history::{Digest, Receipt, Stub};
 
     fn client(name: &str) -> ClientSpec {
         ClientSpec {
@@ -191,6 +202,27 @@ mod tests {
         assert_eq!(oks(&clients, &journal, &[]), [false, true, true]);
         let told = &judge(&clients, &journal, &[], Duration::ZERO)[0].detail;
         assert_eq!(told, "intruder must not reach page, and did with 4 at 2.000 s");
+    }
+
+    #[test]
+    fn an_early_end_is_forgiven_the_client_that_may_have_one_and_no_other() {
+        let lenient = ClientSpec { early_ends: true, ..client("lenient") };
+        let elsewhere = ClientSpec { service: "notes".into(), ..client("elsewhere") };
+        let clients = [lenient, client("strict"), elsewhere];
+        let whole = |ends: &[(u64, &str)]| {
+            let journal = Journal::new(clients.iter().map(|client| client.name.clone()));
+            for (id, node) in ends {
+                journal.history().stub(Stub { id: *id, node: (*node).into(), at: Duration::ZERO });
+            }
+            oks(&clients, &journal, &[])[0]
+        };
+        // What the first client sends and is answered, and the second.
+        let [[sent, answer], [strict, back]] = [0, 1].map(|client| numbers(client, 5));
+        assert!(whole(&[(sent, "page"), (answer, "lenient")]));
+        assert!(!whole(&[(strict, "page")]) && !whole(&[(back, "strict")]));
+        assert!(!whole(&[(sent, "page"), (strict, "page")]));
+        // Whose it was is not known: it was on its way to the one service or the other.
+        assert!(whole(&[(0, "page")]) && !whole(&[(0, "notes")]));
     }
 
     #[test]

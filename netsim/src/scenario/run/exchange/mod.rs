@@ -38,10 +38,9 @@ impl Journal {
         Self { clients: clients.into_iter().collect(), ..Self::default() }
     }
 
-    /// Which client has sent something of this number.
-    fn client(&self, id: u64) -> String {
-        let at = message::client_of(id).and_then(|at| self.clients.get(at));
-        at.map_or("nobody", String::as_str).to_owned()
+    /// Which client has sent something of this number, or is sent the answer of this number.
+    pub(super) fn client(&self, id: u64) -> Option<&str> {
+        message::client_of(id).and_then(|at| self.clients.get(at)).map(String::as_str)
     }
 
     /// Time begins.
@@ -182,6 +181,13 @@ enum Taken {
 fn share(time: Duration, all: Duration, length: u64) -> u64 {
     let part = u128::from(length) * time.as_micros() / all.as_micros().max(1);
     u64::try_from(part).unwrap_or(u64::MAX).min(length)
+}
+
+/// The number of a client's exchange, and that of its answer.
+#[cfg(test)]
+pub(super) fn numbers(client: usize, count: u64) -> [u64; 2] {
+    let id = message::number(client, 0, count);
+    [id, message::answer_to(id)]
 }
 
 fn is_pause(error: &io::Error) -> bool {

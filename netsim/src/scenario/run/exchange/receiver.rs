@@ -36,7 +36,7 @@ pub(in crate::scenario::run) fn receive(stream: TcpStream, service: &str, journa
     }
     let (back, begin) = (answer_to(id), journal.now());
     let mut content = Content::new(back, answer);
-    let (digest, to) = (content.clone().digest(), journal.client(id));
+    let (digest, to) = (content.clone().digest(), journal.client(id).unwrap_or("nobody").to_owned());
     // What came twice is told by its receipts.
     if journal.is_first(id) {
         // Whether it has arrived is the client's to know.
