@@ -5,6 +5,7 @@
 //! where there are none.
 
 mod afresh;
+mod asked;
 mod audit;
 mod changes;
 mod closing;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         sources::tests(),
         directories::tests(),
         editing::tests(),
+        asked::tests(),
         audit::tests(),
         faults::tests(),
         simulator::tests(),

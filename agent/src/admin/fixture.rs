@@ -373,6 +373,7 @@ pub(crate) fn reload() -> Reload {
             old_digest: "0a".repeat(32),
             digest: "0b".repeat(32),
             changes: vec!["version: 12 → 13".into(), "services added: mail".into()],
+            signed: false,
         },
         listeners: ListenerChanges {
             opened: vec![listener("mail", 1025)],

@@ -14,6 +14,7 @@ use crate::admin::view::{Reload, ReloadRequest};
 #[command(after_help = "Examples:\n  adit reload                      apply what changed, and say what that was\n  \
                         adit reload --dry-run new.toml   say what that mesh file would change, live connections included\n  \
                         adit reload --json | jq '.connections_cut[].service'\n\n\
+                        Of a signed mesh, --dry-run FILE says what publishing FILE would change on this host.\n\n\
                         Exits with 2 if a file does not check, with 4 if it checks and is refused (a version lower than\n\
                         the running one), with 1 if it is in force but a listener could not be opened, with 3 if the\n\
                         agent is not running. What is refused changes nothing.")]
@@ -92,6 +93,9 @@ pub(super) fn render(r: &Reload, paint: Paint, out: &mut dyn Write) -> io::Resul
     let verdict = match (r.changed, r.dry_run) {
         (false, true) => "nothing would change",
         (false, false) => "nothing has changed",
+        (true, true) if r.mesh.signed && r.mesh.old_digest != r.mesh.digest => {
+            "nothing was done: once it is published this would be in force"
+        }
         (true, true) => "nothing was done: without --dry-run this would be in force",
         (true, false) => "in force",
     };

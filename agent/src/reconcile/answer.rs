@@ -44,6 +44,7 @@ pub(super) fn reload(
             old_digest: old.digest().to_string(),
             digest: new.digest().to_string(),
             changes,
+            signed: old.signed(),
         },
         listeners: ListenerChanges {
             opened: opened.filter(|opened| !failed.iter().any(|f| f.service == opened.service)).collect(),

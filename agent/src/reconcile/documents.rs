@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mesh_config::published::Tombstones;
-use mesh_config::{Digest, Mesh, MeshName, NodeName, Problem, Severity, read_text};
+use mesh_config::{Digest, Editor, Mesh, MeshName, MeshVersion, NodeName, Problem, Severity, read_text};
 use time::OffsetDateTime;
 
 use crate::admin::view::ConfigError;
@@ -28,6 +28,8 @@ pub(super) struct Documents {
     pub(super) text: Option<String>,
     /// The mesh document.
     pub(super) mesh: Result<Arc<Mesh>, Vec<Problem>>,
+    /// It is asked about for what it would change once it is published, as a signed mesh changes.
+    pub(super) to_publish: bool,
     /// What the mesh file in the directory says beside the signed document that is to be in force, if there is one.
     pub(super) beside: Option<Beside>,
     /// The agent file.
@@ -148,6 +150,7 @@ impl Documents {
             file,
             text: text.ok(),
             mesh: document,
+            to_publish: false,
             beside,
             agent,
             identity: identity.map_err(problem),
@@ -157,6 +160,23 @@ impl Documents {
             seen,
         };
         (Fingerprints::of(dir) == read.seen).then_some(read)
+    }
+
+    /// The same where the mesh document is one that `adit publish` would be given while `running` is in force: with the version
+    /// that it would get, the next one at least, and signed.
+    pub(super) fn to_publish(mut self, running: &Mesh) -> Self {
+        self.to_publish = true;
+        let (Some(text), Ok(mesh)) = (&self.text, &self.mesh) else { return self };
+        if mesh.digest() == running.digest() {
+            return self;
+        }
+        let next = MeshVersion::new(running.version().number().saturating_add(1)).unwrap_or(running.version());
+        let edited = Editor::new(text).and_then(|editor| editor.signed(next.max(mesh.version())));
+        self.mesh = match edited {
+            Ok(text) => Mesh::check(&text, &self.file).map(|checked| Arc::new(checked.mesh)),
+            Err(fault) => Err(vec![Problem::with_file(Severity::Error, &self.file, fault.message)]),
+        };
+        self
     }
 }
 

@@ -100,7 +100,10 @@ impl Next {
         };
         match documents.mesh {
             Ok(mesh) if documents.beside.is_some() => next.judge_signed(mesh, &documents.file, running),
-            Ok(mesh) => next.judge_mesh(mesh, documents.text.as_deref().unwrap_or_default(), &documents.file, running),
+            Ok(mesh) => {
+                let text = documents.text.as_deref().unwrap_or_default();
+                next.judge_mesh(mesh, (text, &documents.file), documents.to_publish, running);
+            }
             Err(problems) => next.refuse(Part::Mesh, "document", problems),
         }
         if let Some(Beside::Edited { file, text, problems }) = documents.beside {
@@ -123,7 +126,8 @@ impl Next {
         next
     }
 
-    fn judge_mesh(&mut self, mesh: Arc<Mesh>, text: &str, file: &str, running: &Snapshot) {
+    /// One `to_publish` only says what it would change: in a signed mesh, too.
+    fn judge_mesh(&mut self, mesh: Arc<Mesh>, (text, file): (&str, &str), to_publish: bool, running: &Snapshot) {
         let refuse = |kind, code, key, message: String, hint: &str| Refused {
             part: Part::Mesh,
             kind,
@@ -140,7 +144,7 @@ impl Next {
             Err(why @ VersionRefused::OtherMesh { .. }) => {
                 refuse(FailureKind::Refused, "other_mesh", "name", why.to_string(), OTHER_MESH)
             }
-            Ok(_) if running.mesh.signed() => {
+            Ok(_) if running.mesh.signed() && !to_publish => {
                 let message = edit_refused(&running.mesh);
                 refuse(FailureKind::Refused, "mesh_is_signed", "version", message, EDIT_REFUSED)
             }

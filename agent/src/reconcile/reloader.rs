@@ -212,10 +212,13 @@ impl Reloader {
 
     async fn reload(&mut self, request: &ReloadRequest) -> Result<Reload, Failure> {
         let dry_run = request.dry_run;
-        let Some(documents) = self.read(request.file.as_deref()).await else {
+        let Some(mut documents) = self.read(request.file.as_deref()).await else {
             return Err(unsettled(&self.dir));
         };
         let before = self.host.snapshot.load_full();
+        if dry_run && request.file.is_some() && before.mesh.signed() {
+            documents = documents.to_publish(&before.mesh);
+        }
         let seen = documents.seen.clone();
         let behind = documents.beside == Some(Beside::Behind);
         let next = Next::judge(documents, &before, &self.agent);

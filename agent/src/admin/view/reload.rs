@@ -48,6 +48,9 @@ pub struct MeshChange {
     pub digest: String,
     /// What of it changes, a line each.
     pub changes: Vec<String>,
+    /// Whether it changes by `adit publish` alone: the mesh is signed.
+    #[serde(default)]
+    pub signed: bool,
 }
 
 /// Listeners by service.

@@ -34,6 +34,7 @@ fn documents(running: &Snapshot, text: &str, agent: &str) -> Documents {
         file: "mesh.toml".to_owned(),
         text: Some(text.to_owned()),
         mesh: Mesh::check(text, "mesh.toml").map(|checked| Arc::new(checked.mesh)),
+        to_publish: false,
         beside: None,
         agent: AgentFile::check(&format!("node = \"alpha\"\n{agent}"), "agent.toml").map(|(file, _)| file),
         identity: Ok(running.tls.identity().clone()),
@@ -194,4 +195,30 @@ fn where_a_signed_document_has_not_come_yet_an_edit_is_refused_as_well() {
         assert_eq!((next.refused[0].code, next.mesh.is_none()), ("mesh_is_signed", true), "{text}");
     }
     assert!(!Next::judge(documents(&running, SIGNED, ""), &running, &file("")).changes());
+}
+
+#[test]
+fn a_file_that_is_asked_about_in_a_signed_mesh_is_judged_as_it_would_be_published() {
+    let running = Snapshot { mesh: mesh(SIGNED), ..running() };
+    let ask = |text: &str| Next::judge(documents(&running, text, "").to_publish(&running.mesh), &running, &file(""));
+    for (text, version) in [
+        (SIGNED.replace("beta", "gamma"), 4),
+        (SIGNED.replace("version = 3", "version = 2"), 4),
+        (MESH.replace("version = 3", "version = 7"), 7),
+    ] {
+        let next = ask(&text);
+        assert!(next.refused.is_empty() && next.warnings.is_empty(), "{text}: {:?}", next.refused);
+        let asked = next.mesh.unwrap();
+        assert_eq!((asked.version().number(), asked.signed()), (version, true), "{text}");
+    }
+    assert!(!ask(SIGNED).changes());
+    for (text, code, at) in [
+        (SIGNED.replace("lab", "den"), "other_mesh", "mesh.toml:2:8: "),
+        (SIGNED.replace("alpha", "delta"), "not_a_member", "mesh.toml:2:8: "),
+        (SIGNED.replace("[node.beta]", "[node.BETA]"), "document", "mesh.toml:6:"),
+    ] {
+        let next = ask(&text);
+        assert_eq!((next.refused[0].code, next.mesh.is_none()), (code, true));
+        assert!(next.refused[0].text().starts_with(at), "{}", next.refused[0].text());
+    }
 }
