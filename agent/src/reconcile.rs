@@ -4,7 +4,7 @@
 //!   file watch ──▶ settle* ──┐
 //!   SIGHUP ──────────────────┼──▶ documents: read, check ──▶ plan* ──▶ bind new listeners ──▶ swap the snapshot (epoch + 1)
 //!   admin API ───────────────┘         │                      │            ──▶ close old listeners, links ──▶ cut connections
-//!   slow poll ───────────────┘         └─ what does not hold: told everywhere, nothing changes
+//!   slow poll ──▶ looks* ────┘         └─ what does not hold: told everywhere, nothing changes
 //! ```
 //!
 //! `*` is pure. One task, the [`Reloader`], owns the listeners and applies one change after the other. Whatever the history,
@@ -14,6 +14,7 @@ mod answer;
 pub mod documents;
 mod files;
 mod listeners;
+mod looks;
 pub mod plan;
 mod ports;
 mod reload;

@@ -48,6 +48,12 @@ impl Watch {
         Self { files, inotify: inotify.ok(), watched: Watched::new() }
     }
 
+    /// One that hears nothing.
+    #[cfg(test)]
+    pub(super) fn deaf() -> Self {
+        Self { files: Vec::new(), inotify: None, watched: Watched::new() }
+    }
+
     /// Looks up what to watch. What is no longer watched counts as closed.
     pub(super) async fn arm(&mut self) -> Vec<Seen<Written>> {
         let Some(inotify) = &self.inotify else { return Vec::new() };
