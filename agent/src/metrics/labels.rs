@@ -1,4 +1,4 @@
-//! The label sets. Each value comes from a closed set or from the mesh in force.
+//! The label sets. Each value comes from a closed set, from the mesh in force, or is a place in the agent's own files.
 
 use std::fmt::{Error, Write as _};
 
@@ -69,6 +69,31 @@ labels!(
     /// What became of a mesh document.
     ReloadLabels { result: &'static str => result }
 );
+/// A part of the directory that is refused, and where its first problem stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RefusedPart {
+    /// `mesh`, `agent`, `identity` or `trust`.
+    pub part: &'static str,
+    /// Why, as a stable name for machines.
+    pub code: &'static str,
+    /// The file that the problem is in.
+    pub file: String,
+    /// Its line, from 1; 0 where it has none.
+    pub line: usize,
+    /// Its column, from 1; 0 where it has none.
+    pub column: usize,
+}
+
+impl EncodeLabelSet for RefusedPart {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        let number = |number: usize| if number == 0 { String::new() } else { number.to_string() };
+        let (line, column) = (number(self.line), number(self.column));
+        let pairs =
+            [("part", self.part), ("code", self.code), ("file", &self.file), ("line", &line), ("column", &column)];
+        encode(encoder, &pairs)
+    }
+}
+
 labels!(
     /// A source of mesh documents.
     SourceLabels { source: SourceKind => source.name() }

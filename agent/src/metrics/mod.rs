@@ -1,11 +1,12 @@
 //! Metrics: what is counted, and cheap handles to count with.
 //!
 //! A handle is looked up once (a peer, a service) and then costs an atomic addition, or an uncontended lock for a
-//! histogram. Labels come from closed sets: `&'static str`, enums, and names of the mesh in force. Nothing that a
-//! stranger sends can become one.
+//! histogram. Labels come from closed sets: `&'static str`, enums, names of the mesh in force, and places in the agent's
+//! own files. Nothing that a stranger sends can become one.
 
 mod labels;
 mod process;
+mod refused;
 mod sources;
 
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use time::OffsetDateTime;
 
 use crate::refusals::Layer;
 use crate::vocabulary::{Direction, Path, PeerState, Role};
+pub use refused::RefusedPart;
+
 use labels::{HandshakeLabels, LinkLabels, PeerLabels, RefusalLabels, ReloadLabels, ServiceBytesLabels, ServiceLabels};
 
 /// The content type of [`Metrics::text`].
@@ -48,6 +51,7 @@ pub struct Metrics {
     mesh_version: Gauge,
     mesh_reloads: Family<ReloadLabels, Counter>,
     mesh_refused: Gauge,
+    refused_parts: refused::RefusedParts,
     mesh_forks: Gauge,
     mesh_refresh_by: Gauge,
     ready: Gauge,
@@ -81,6 +85,7 @@ impl Metrics {
             mesh_version: Gauge::default(),
             mesh_reloads: Family::default(),
             mesh_refused: Gauge::default(),
+            refused_parts: refused::RefusedParts::default(),
             mesh_forks: Gauge::default(),
             mesh_refresh_by: Gauge::default(),
             ready: Gauge::default(),
@@ -111,6 +116,7 @@ impl Metrics {
             "1 while the mesh document on disk is not in force because it was refused",
             self.mesh_refused.clone(),
         );
+        self.refused_parts.register(r);
         r.register(
             "mesh_forks",
             "Signed mesh documents that the one in force does not stand on: published without knowing it, and not merged",

@@ -9,6 +9,10 @@ fn node(name: &str) -> NodeName {
     name.parse().unwrap()
 }
 
+fn refused(line: usize) -> RefusedPart {
+    RefusedPart { part: "mesh", code: "document", file: "mesh.toml".to_owned(), line, column: 7 }
+}
+
 /// Metrics in which every family has a series.
 fn populated() -> (Metrics, LinkMeter, OpenConnection) {
     let metrics = Metrics::new();
@@ -27,6 +31,7 @@ fn populated() -> (Metrics, LinkMeter, OpenConnection) {
     metrics.certificate_expires(datetime!(2026-02-07 00:00 UTC));
     metrics.mesh_version(12);
     metrics.mesh_reload(true);
+    metrics.config_refused(vec![refused(3)]);
     metrics.mesh_source_up(SourceKind::Etcd, true);
     metrics.mesh_source_answered(SourceKind::Etcd, datetime!(2026-02-01 00:00 UTC));
     metrics.mesh_source_failed(SourceKind::Https, "unreachable");
@@ -173,4 +178,27 @@ fn the_process_is_measured() {
     drop(file);
     let resident = process::resident_bytes().unwrap();
     assert!((1 << 20..1 << 36).contains(&resident), "{resident}");
+}
+
+#[test]
+fn of_refused_files_there_is_a_series_for_each_part_until_it_is_taken() {
+    let metrics = Metrics::new();
+    let shown = || {
+        let text = metrics.text();
+        text.lines().filter(|line| line.starts_with("adit_config_refused{")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let line =
+        |line: &str| format!("adit_config_refused{{part=\"mesh\",code=\"document\",file=\"mesh.toml\"{line}}} 1");
+    for number in 1..100 {
+        metrics.config_refused(vec![refused(number)]);
+        assert_eq!(shown(), [line(&format!(",line=\"{number}\",column=\"7\""))]);
+    }
+    let without = RefusedPart { line: 0, column: 0, ..refused(1) };
+    let other = RefusedPart { part: "agent", ..without.clone() };
+    metrics.config_refused(vec![without.clone(), other]);
+    assert_eq!(shown().len(), 2);
+    metrics.config_refused(vec![without]);
+    assert_eq!(shown(), [line("")]);
+    metrics.config_refused(Vec::new());
+    assert_eq!(shown(), [""; 0]);
 }

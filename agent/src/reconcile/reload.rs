@@ -10,6 +10,7 @@ use super::documents::{AGENT_FILE, Beside, Documents};
 use crate::admin::backend::FailureKind;
 use crate::agent_file::AgentFile;
 use crate::identity::{Identity, Trust};
+use crate::metrics::RefusedPart;
 use crate::snapshot::{Epochs, Settings, Snapshot};
 
 const OTHER_MESH: &str = "a mesh keeps its name: it is part of every certificate";
@@ -38,6 +39,18 @@ pub(super) enum Part {
     Trust,
 }
 
+impl Part {
+    /// Its name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mesh => "mesh",
+            Self::Agent => "agent",
+            Self::Identity => "identity",
+            Self::Trust => "trust",
+        }
+    }
+}
+
 /// A part that does not take the place of what is in force.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Refused {
@@ -52,6 +65,13 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// As metrics show it: where its first problem stands.
+    pub(super) fn shown(&self) -> Option<RefusedPart> {
+        let first = self.problems.iter().find(|problem| problem.is_error())?;
+        let Problem { file, line, column, .. } = first.clone();
+        Some(RefusedPart { part: self.part.name(), code: self.code, file, line, column })
+    }
+
     /// All that is wrong, a line each, with its place.
     pub(super) fn text(&self) -> String {
         let errors = self.problems.iter().filter(|p| p.is_error());

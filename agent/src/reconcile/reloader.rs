@@ -359,6 +359,7 @@ impl Reloader {
         if !next.applied.is_empty() {
             tracing::info!(keys = next.applied.join(", "), "the agent file is in force");
         }
+        self.host.metrics.config_refused(next.refused.iter().filter_map(Refused::shown).collect());
         for refused in &next.refused {
             let text = refused.text();
             tracing::error!("not applied, and what was in force stays: {text}");
