@@ -16,6 +16,7 @@ mod directories;
 mod drain;
 mod editing;
 mod evidence;
+mod exchanged;
 mod faults;
 mod ktls;
 mod limits;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         directories::tests(),
         editing::tests(),
         asked::tests(),
+        exchanged::tests(),
         audit::tests(),
         faults::tests(),
         simulator::tests(),
