@@ -217,7 +217,7 @@ impl Reloader {
         };
         let before = self.host.snapshot.load_full();
         if dry_run && request.file.is_some() && before.mesh.signed() {
-            documents = documents.to_publish(&before.mesh);
+            documents = documents.into_published(&before.mesh);
         }
         let seen = documents.seen.clone();
         let behind = documents.beside == Some(Beside::Behind);

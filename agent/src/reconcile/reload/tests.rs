@@ -34,7 +34,7 @@ fn documents(running: &Snapshot, text: &str, agent: &str) -> Documents {
         file: "mesh.toml".to_owned(),
         text: Some(text.to_owned()),
         mesh: Mesh::check(text, "mesh.toml").map(|checked| Arc::new(checked.mesh)),
-        to_publish: false,
+        into_published: false,
         beside: None,
         agent: AgentFile::check(&format!("node = \"alpha\"\n{agent}"), "agent.toml").map(|(file, _)| file),
         identity: Ok(running.tls.identity().clone()),
@@ -200,7 +200,8 @@ fn where_a_signed_document_has_not_come_yet_an_edit_is_refused_as_well() {
 #[test]
 fn a_file_that_is_asked_about_in_a_signed_mesh_is_judged_as_it_would_be_published() {
     let running = Snapshot { mesh: mesh(SIGNED), ..running() };
-    let ask = |text: &str| Next::judge(documents(&running, text, "").to_publish(&running.mesh), &running, &file(""));
+    let ask =
+        |text: &str| Next::judge(documents(&running, text, "").into_published(&running.mesh), &running, &file(""));
     for (text, version) in [
         (SIGNED.replace("beta", "gamma"), 4),
         (SIGNED.replace("version = 3", "version = 2"), 4),
