@@ -10,8 +10,8 @@ const CONTENT: usize = 1400;
 fn ends(suite: Suite) -> (Records, Records) {
     let len = if suite == Suite::Aes256Gcm { 48 } else { 32 };
     let end = |side| {
-        let secret = |byte| Secret::new(suite, &vec![byte; len]).unwrap();
-        Records::new(suite, side, secret(1), secret(2), Limits::default()).unwrap()
+        let secret = |byte| Secret::new(suite, &vec![byte; len]).expect("its length is right");
+        Records::new(suite, side, secret(1), secret(2), Limits::default()).expect("keys can be made")
     };
     (end(Side::Client), end(Side::Server))
 }
@@ -23,8 +23,8 @@ fn no_record_is_an_allocation() {
         let mut record = vec![7; HEADER + CONTENT + TRAILER];
         let mut pass = |records: u64| {
             for _ in 0..records {
-                client.seal(&mut record, CONTENT).unwrap();
-                assert!(matches!(server.open(&mut record).unwrap(), Received::Data(_)));
+                client.seal(&mut record, CONTENT).expect("it can be sealed");
+                assert!(matches!(server.open(&mut record).expect("it was sealed"), Received::Data(_)));
             }
         };
         pass(1);

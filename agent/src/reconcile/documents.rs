@@ -29,7 +29,7 @@ pub(super) struct Documents {
     /// The mesh document.
     pub(super) mesh: Result<Arc<Mesh>, Vec<Problem>>,
     /// It is asked about for what it would change once it is published, as a signed mesh changes.
-    pub(super) into_published: bool,
+    pub(super) to_publish: bool,
     /// What the mesh file in the directory says beside the signed document that is to be in force, if there is one.
     pub(super) beside: Option<Beside>,
     /// The agent file.
@@ -150,7 +150,7 @@ impl Documents {
             file,
             text: text.ok(),
             mesh: document,
-            into_published: false,
+            to_publish: false,
             beside,
             agent,
             identity: identity.map_err(problem),
@@ -165,7 +165,7 @@ impl Documents {
     /// The same where the mesh document is one that `adit publish` would be given while `running` is in force: with the version
     /// that it would get, the next one at least, and signed.
     pub(super) fn into_published(mut self, running: &Mesh) -> Self {
-        self.into_published = true;
+        self.to_publish = true;
         let (Some(text), Ok(mesh)) = (&self.text, &self.mesh) else { return self };
         if mesh.digest() == running.digest() {
             return self;

@@ -122,7 +122,7 @@ impl Next {
             Ok(mesh) if documents.beside.is_some() => next.judge_signed(mesh, &documents.file, running),
             Ok(mesh) => {
                 let text = documents.text.as_deref().unwrap_or_default();
-                next.judge_mesh(mesh, (text, &documents.file), documents.into_published, running);
+                next.judge_mesh(mesh, (text, &documents.file), documents.to_publish, running);
             }
             Err(problems) => next.refuse(Part::Mesh, "document", problems),
         }
@@ -146,8 +146,8 @@ impl Next {
         next
     }
 
-    /// One `into_published` only says what it would change: in a signed mesh, too.
-    fn judge_mesh(&mut self, mesh: Arc<Mesh>, (text, file): (&str, &str), into_published: bool, running: &Snapshot) {
+    /// One `to_publish` only says what it would change: in a signed mesh, too.
+    fn judge_mesh(&mut self, mesh: Arc<Mesh>, (text, file): (&str, &str), to_publish: bool, running: &Snapshot) {
         let refuse = |kind, code, key, message: String, hint: &str| Refused {
             part: Part::Mesh,
             kind,
@@ -164,7 +164,7 @@ impl Next {
             Err(why @ VersionRefused::OtherMesh { .. }) => {
                 refuse(FailureKind::Refused, "other_mesh", "name", why.to_string(), OTHER_MESH)
             }
-            Ok(_) if running.mesh.signed() && !into_published => {
+            Ok(_) if running.mesh.signed() && !to_publish => {
                 let message = edit_refused(&running.mesh);
                 refuse(FailureKind::Refused, "mesh_is_signed", "version", message, EDIT_REFUSED)
             }

@@ -34,7 +34,7 @@ fn documents(running: &Snapshot, text: &str, agent: &str) -> Documents {
         file: "mesh.toml".to_owned(),
         text: Some(text.to_owned()),
         mesh: Mesh::check(text, "mesh.toml").map(|checked| Arc::new(checked.mesh)),
-        into_published: false,
+        to_publish: false,
         beside: None,
         agent: AgentFile::check(&format!("node = \"alpha\"\n{agent}"), "agent.toml").map(|(file, _)| file),
         identity: Ok(running.tls.identity().clone()),
