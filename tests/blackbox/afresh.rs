@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
+use adit_tests::dice::Dice;
 use adit_tests::mesh::SOON;
 use adit_tests::suite::Test;
 use adit_tests::wait::pass;
@@ -30,32 +31,19 @@ pub(crate) fn tests() -> Vec<Test> {
         .collect()
 }
 
-/// Numbers from a seed (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u8) -> u8 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        u8::try_from((self.0 >> 32) % u64::from(bound)).unwrap_or(0)
-    }
-
-    /// Some of the nodes, so many at the most and one at least.
-    fn nodes(&mut self, most: usize) -> Vec<&'static str> {
-        let first = usize::from(self.below(3));
-        let count = 1 + usize::from(self.below(u8::try_from(most).unwrap_or(1)));
-        (0..count).map(|n| NODES[(first + n) % NODES.len()]).collect()
-    }
+/// Some of the nodes, so many at the most and one at least.
+fn nodes(dice: &mut Dice, most: usize) -> Vec<&'static str> {
+    let (first, count) = (dice.roll(NODES.len()), 1 + dice.roll(most));
+    (first..first + count).map(|n| NODES[n % NODES.len()]).collect()
 }
 
 /// Some of the services, each offered by one node or two and reached by others.
 fn services(dice: &mut Dice) -> Vec<Service> {
     let mut some = Vec::new();
     for name in SERVICES {
-        let (on, mut allow) = (dice.nodes(2), dice.nodes(3));
+        let (on, mut allow) = (nodes(dice, 2), nodes(dice, 3));
         allow.retain(|node| !on.contains(node));
-        if dice.below(4) > 0 && !allow.is_empty() {
+        if dice.roll(4) > 0 && !allow.is_empty() {
             some.push(Service::new(name, &on, &allow));
         }
     }
@@ -70,11 +58,11 @@ fn pairs(transport: &str) -> Result<()> {
         answer(mesh.serve(service, node)?, format!("{service} at {node}"));
     }
     let mut agents = NODES.map(|node| mesh.start(node)).into_iter().collect::<Result<Vec<_>>>()?;
-    let mut dice = Dice(20);
+    let mut dice = Dice::new(20);
     let mut different = 0;
     let mut last = Value::Null;
     for version in 2..2 + PAIRS {
-        let unaddressed = if dice.below(4) == 0 { vec!["gamma".to_owned()] } else { Vec::new() };
+        let unaddressed = if dice.roll(4) == 0 { vec!["gamma".to_owned()] } else { Vec::new() };
         let document = mesh.document_of(version, transport, &unaddressed, &services(&mut dice));
         mesh.replace_documents(&document)?;
         for agent in &agents {

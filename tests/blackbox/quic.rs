@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Shutdown, UdpSocket};
 use std::time::Duration;
 
+use adit_tests::dice::Dice;
 use adit_tests::hostile::CONTROL;
 use adit_tests::load::content::Content;
 use adit_tests::load::digest_of;
@@ -69,25 +70,6 @@ impl Target {
         self.alpha.ensure_running()?;
         self.mesh.start("beta")?.wait_for_link("alpha")?;
         Ok(())
-    }
-}
-
-/// Random numbers of a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 16).unwrap_or_default() % sides.max(1)
-    }
-
-    fn flip(&mut self, bytes: &mut [u8]) {
-        let at = self.roll(bytes.len());
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte ^= 1 << self.roll(8);
-        }
     }
 }
 
@@ -159,7 +141,7 @@ fn wrong_transport_parameters_are_refused() -> Result<()> {
 fn mutated_transport_parameters_harm_nobody() -> Result<()> {
     let mut target = Target::new()?;
     for seed in 1..=200 {
-        let mut dice = Dice(seed << 20 | 1);
+        let mut dice = Dice::new(seed << 20 | 1);
         let mut client = target.member(DATA, |mut parameters| {
             for _ in 0..=dice.roll(4) {
                 match dice.roll(3) {
@@ -208,7 +190,7 @@ fn crypto_beyond_the_buffer_is_refused_and_costs_no_memory() -> Result<()> {
 fn mangled_handshakes_harm_nobody() -> Result<()> {
     let mut target = Target::new()?;
     for seed in 1..=100 {
-        let (mut dice, mut late) = (Dice(seed << 20 | 1), Vec::new());
+        let (mut dice, mut late) = (Dice::new(seed << 20 | 1), Vec::new());
         let mut client = target.member(CONTROL, |parameters| parameters)?;
         client.handshake(Duration::from_millis(100), |client, mut datagram| {
             match dice.roll(8) {

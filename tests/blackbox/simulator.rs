@@ -239,6 +239,17 @@ fn served(result: &Value, node: &str, when: &str) -> Option<bool> {
     result["checks"].as_array()?.iter().find(is_it)?["ok"].as_bool()
 }
 
+/// Beta is not served meanwhile, gamma is; both are before and after.
+fn beta_alone_is_missed(output: &Output, result: &Value) -> Result<()> {
+    ensure!(served(result, "beta", " meanwhile") == Some(false), "{output:?}");
+    ensure!(served(result, "gamma", " meanwhile") == Some(true), "{output:?}");
+    for node in ["beta", "gamma"] {
+        ensure!(served(result, node, "") == Some(true) && served(result, node, " again") == Some(true), "{output:?}");
+    }
+    ensure!(output.code == Some(1) && result["passed"] == false, "{output:?}");
+    Ok(())
+}
+
 fn from_a_mesh() -> Result<()> {
     let directory = mesh_of_three()?;
     let whole = sim(&["from", "mesh.toml", "--json"], &directory)?.success()?.json()?;
@@ -246,12 +257,7 @@ fn from_a_mesh() -> Result<()> {
     let cut = sim(&["from", "mesh.toml", "--cut", "alpha,beta", "--json"], &directory)?;
     let result = &cut.json()?["scenarios"][0];
     // The way to alpha is the only one that beta has to what alpha offers.
-    ensure!(served(result, "beta", " meanwhile") == Some(false), "{cut:?}");
-    ensure!(served(result, "gamma", " meanwhile") == Some(true), "{cut:?}");
-    for node in ["beta", "gamma"] {
-        ensure!(served(result, node, "") == Some(true) && served(result, node, " again") == Some(true), "{cut:?}");
-    }
-    ensure!(cut.code == Some(1) && result["passed"] == false, "{cut:?}");
+    beta_alone_is_missed(&cut, result)?;
     let fault = &result["faults"][0];
     ensure!(fault["kind"] == "pair" && fault["on"] == serde_json::json!(["alpha", "beta"]), "{cut:?}");
     ensure!(result["repeat"] == "adit sim from mesh.toml --cut alpha,beta --seed 1", "{cut:?}");
@@ -266,12 +272,7 @@ fn from_a_mesh_with_a_crash() -> Result<()> {
         sim(&["from", "mesh.toml", "--crash", "beta", "--loss", "5%", "--json", "--out", "results"], &directory)?;
     let result = &crash.json()?["scenarios"][0];
     // Nobody listens on beta while its agent is dead; gamma does not notice.
-    ensure!(served(result, "beta", " meanwhile") == Some(false), "{crash:?}");
-    ensure!(served(result, "gamma", " meanwhile") == Some(true), "{crash:?}");
-    for node in ["beta", "gamma"] {
-        ensure!(served(result, node, "") == Some(true) && served(result, node, " again") == Some(true), "{crash:?}");
-    }
-    ensure!(crash.code == Some(1) && result["passed"] == false, "{crash:?}");
+    beta_alone_is_missed(&crash, result)?;
     let fault = &result["faults"][0];
     ensure!(fault["kind"] == "crash" && fault["on"] == serde_json::json!(["beta"]), "{crash:?}");
     ensure!(result["repeat"] == "adit sim from mesh.toml --crash beta --loss 5% --seed 1", "{crash:?}");

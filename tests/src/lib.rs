@@ -22,6 +22,7 @@ pub mod agent;
 pub mod binary;
 pub mod calm;
 pub mod changes;
+pub mod dice;
 pub mod documents;
 pub mod etcd;
 pub mod hostile;
