@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use crate::carrier::NoCarrier;
 use crate::cut::Cut;
 use crate::host::Host;
 use crate::link::{add_address, add_route, delete_address, parse, wait_until_heard};
@@ -24,6 +25,8 @@ use crate::{Answer, Error};
 pub struct Fault {
     wire: Arc<Wire>,
     number: u64,
+    /// It comes back after the wire's part has ended.
+    carrier: Option<NoCarrier>,
 }
 
 impl Fault {
@@ -57,21 +60,25 @@ impl Network {
         self.begin(Place::Pairs(cut.pairs()), cut.course())
     }
 
-    /// Pulls a cable: nothing at all passes, and nobody is told.
+    /// Pulls a cable: nothing at all passes, and the hosts at its ends have no carrier.
     ///
     /// # Errors
-    /// When the wire has ended.
+    /// When the kernel does not take the carrier, or the wire has ended.
     pub fn unplug(&self, link: LinkId) -> Result<Fault, Error> {
-        self.begin(both(link), Course::constant(Phase::Cut(Answer::Silence)))
+        let mut fault = self.begin(both(link), Course::constant(Phase::Cut(Answer::Silence)))?;
+        fault.carrier = Some(NoCarrier::lasting(self.carriers(link))?);
+        Ok(fault)
     }
 
-    /// A cable with a loose contact: nothing passes for `down`, then all for `up`, and so on.
+    /// A cable with a loose contact: it is unplugged for `down`, then whole for `up`, and so on.
     ///
     /// # Errors
-    /// When the wire has ended.
+    /// When the kernel does not take the carrier, or the wire has ended.
     pub fn flap(&self, link: LinkId, down: Duration, up: Duration) -> Result<Fault, Error> {
         let cut = Phase::Cut(Answer::Silence);
-        self.begin(both(link), Course::alternating((nanos(down), cut), (nanos(up), Phase::Fine)))
+        let mut fault = self.begin(both(link), Course::alternating((nanos(down), cut), (nanos(up), Phase::Fine)))?;
+        fault.carrier = Some(NoCarrier::in_turns(self.carriers(link), down, up)?);
+        Ok(fault)
     }
 
     /// Puts a link under other conditions, both ways.
@@ -157,7 +164,7 @@ impl Network {
 
     fn begin(&self, place: Place, course: Course) -> Result<Fault, Error> {
         let number = self.wire.with(move |pump, now| pump.fabric.begin(place, course, now))?;
-        Ok(Fault { wire: self.wire.clone(), number })
+        Ok(Fault { wire: self.wire.clone(), number, carrier: None })
     }
 }
 

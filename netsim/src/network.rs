@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::Error;
+use crate::backend::carrier::Carrier;
 use crate::backend::{Backend, Port};
 use crate::host::{self, Host};
 use crate::namespace::Namespace;
@@ -65,6 +66,8 @@ pub struct Network {
     hosts: HashMap<HostId, Host>,
     topology: Topology,
     devices: Vec<Option<usize>>,
+    /// Of each port of a host, by its number in the fabric.
+    carriers: Vec<Carrier>,
     /// Where the far ends of cables are.
     _hub: Namespace,
 }
@@ -106,10 +109,12 @@ impl Network {
             Ok::<(), Error>(())
         })?;
         ports.sort_by_key(|(number, _)| *number);
+        let carriers = ports.iter().map(|(_, port)| port.carrier()).collect();
         let wire = Wire::start(plan.fabric, ports.into_iter().map(|(_, port)| port).collect())?;
         let far_ends = (settings.backend == Backend::Packet).then_some(&hub);
         hosts.values().try_for_each(|host| host.wait_until_ready(far_ends))?;
-        Ok(Self { wire: Arc::new(wire), hosts, topology: topology.clone(), devices: plan.devices, _hub: hub })
+        let (wire, topology) = (Arc::new(wire), topology.clone());
+        Ok(Self { wire, hosts, topology, devices: plan.devices, carriers, _hub: hub })
     }
 
     /// A host.
@@ -199,8 +204,9 @@ impl Network {
     /// # Errors
     /// When the kernel's counters cannot be read, or the wire has ended.
     pub fn report(&self, tolerance: Tolerance) -> Result<Report, Error> {
+        let excused: u64 = self.carriers.iter().map(Carrier::excused).sum::<Result<_, _>>()?;
         self.wire.with(move |pump, _| {
-            let drops = pump.drops()?;
+            let drops = pump.drops()?.saturating_sub(excused);
             Ok(pump.fabric.lateness.report(drops, tolerance))
         })?
     }
@@ -211,6 +217,20 @@ impl Network {
         let link = self.topology.links.get(link.0)?;
         let name = |end: usize| self.topology.devices.get(link.ends[end].device).map(|device| &*device.name);
         Some([name(0)?, name(1)?])
+    }
+
+    /// The carriers of the hosts at the ends of a link. Switches and routers have none.
+    pub(crate) fn carriers(&self, link: LinkId) -> Vec<Carrier> {
+        let links = &self.topology.links;
+        let Some(own) = links.get(link.0) else { return Vec::new() };
+        let carrier = |device: usize| {
+            // A host's interfaces are in the order of its links.
+            let before = links[..link.0].iter().flat_map(|link| &link.ends);
+            let interface = before.filter(|end| end.device == device).count();
+            let port = self.hosts.get(&HostId(device))?.ports().get(interface)?.port;
+            self.carriers.get(port).cloned()
+        };
+        own.ends.iter().filter_map(|end| carrier(end.device)).collect()
     }
 
     pub(crate) fn topology(&self) -> &Topology {

@@ -1,5 +1,6 @@
 //! Where the wire meets a host's kernel: one interface of a host, seen from outside.
 
+pub(crate) mod carrier;
 pub(crate) mod packet;
 pub(crate) mod tap;
 
@@ -8,6 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
+use self::carrier::Carrier;
 use crate::link::set_interface;
 use crate::namespace::Namespace;
 use crate::plan::PortPlan;
@@ -37,6 +39,9 @@ pub(crate) trait Port: Send {
 
     /// Lets the host's kernel leave segmentation to the wire, or has it send single packets from now on.
     fn take_super_packets(&mut self, take: bool) -> io::Result<()>;
+
+    /// Its carrier.
+    fn carrier(&self) -> Carrier;
 
     /// What the kernel has dropped between host and wire.
     fn drops(&mut self) -> Result<u64, Error>;

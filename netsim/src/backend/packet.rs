@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::Port;
+use super::carrier::{Carrier, Switch};
 use crate::Error;
 use crate::link::{End, index_of, make_veth, set_interface_up};
 use crate::namespace::Namespace;
@@ -54,6 +55,11 @@ impl Port for Cable {
     fn take_super_packets(&mut self, take: bool) -> io::Result<()> {
         // Of TCP alone. The wire cuts up what comes of UDP.
         self.host.run(|| set_segmentation(&self.interface, take)).map_err(io::Error::other)?
+    }
+
+    fn carrier(&self) -> Carrier {
+        let switch = Switch::FarEnd { hub: self.hub.clone(), interface: self.far.clone() };
+        Carrier::new(self.host.clone(), self.interface.clone(), switch)
     }
 
     fn drops(&mut self) -> Result<u64, Error> {

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{IntegerSetter, Opcode, Updater, ioctl, opcode};
 
 use super::Port;
+use super::carrier::{Carrier, Switch};
 use crate::Error;
 use crate::namespace::Namespace;
 
@@ -25,7 +27,8 @@ const OFFLOAD_UDP: usize = 0x20 | 0x40;
 pub(crate) const DEVICE: &str = "/dev/net/tun";
 
 pub(crate) struct Tap {
-    device: OwnedFd,
+    /// Others may use it, and none keeps it.
+    device: Arc<OwnedFd>,
     host: Namespace,
     interface: String,
 }
@@ -35,7 +38,7 @@ impl Tap {
     pub(crate) fn open(host: &Namespace, interface: &str) -> Result<Self, Error> {
         let device = host.run(|| make(interface))?;
         let device = device.map_err(Error::kernel(format!("make the TAP device {interface} with {DEVICE}")))?;
-        let mut tap = Self { device, host: host.clone(), interface: interface.to_owned() };
+        let mut tap = Self { device: Arc::new(device), host: host.clone(), interface: interface.to_owned() };
         tap.take_super_packets(true).map_err(Error::kernel(format!("set what {interface} takes over")))?;
         Ok(tap)
     }
@@ -54,6 +57,11 @@ impl Port for Tap {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => set_offload(&self.device, OFFLOAD_TCP),
             outcome => outcome,
         }
+    }
+
+    fn carrier(&self) -> Carrier {
+        let switch = Switch::Device(Arc::downgrade(&self.device));
+        Carrier::new(self.host.clone(), self.interface.clone(), switch)
     }
 
     fn drops(&mut self) -> Result<u64, Error> {
