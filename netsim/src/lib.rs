@@ -59,6 +59,7 @@
 mod backend;
 mod capture;
 mod caretaker;
+mod carrier;
 mod clock;
 mod cut;
 mod doctor;
@@ -84,7 +85,7 @@ mod wire;
 
 pub use backend::Backend;
 pub use capture::{Capture, CaptureLimits, Captured};
-pub use clock::Skew;
+pub use clock::{Clock, Skew, Skewed};
 pub use cut::Cut;
 pub use doctor::{Diagnosis, doctor};
 pub use enter::{Entered, Unavailable, enter};

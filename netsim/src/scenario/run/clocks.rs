@@ -1,34 +1,24 @@
 //! The wall clocks of a run's hosts: a file for each, which says how wrong it is.
 
-use std::io;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
-use crate::clock::{Since, Skew, monotonic, write_library};
+use crate::{Clock, Error, Skew, Skewed};
 
 /// The clocks of all hosts.
 #[derive(Debug)]
 pub(super) struct Clocks {
     dir: PathBuf,
-    wrong: Mutex<Wrong>,
-}
-
-#[derive(Debug, Default)]
-struct Wrong {
-    next: u64,
-    /// Which fault, on which host.
-    all: Vec<(u64, String, Since)>,
+    all: HashMap<String, Clock>,
 }
 
 impl Clocks {
     /// Clocks that are right, in the directory of a run; and the library that shows them to other programs, if one asks.
-    pub(super) fn new<'h>(dir: &Path, hosts: impl Iterator<Item = &'h str>, library: bool) -> io::Result<Self> {
-        let clocks = Self { dir: dir.to_owned(), wrong: Mutex::default() };
-        for host in hosts {
-            Skew::sum(&[], monotonic()).write(&clocks.file(host))?;
-        }
+    pub(super) fn new<'h>(dir: &Path, hosts: impl Iterator<Item = &'h str>, library: bool) -> Result<Self, Error> {
+        let all = hosts.map(|host| Ok((host.to_owned(), Clock::new(file(dir, host))?)));
+        let clocks = Self { dir: dir.to_owned(), all: all.collect::<Result<_, Error>>()? };
         if library {
-            write_library(&clocks.preloaded())?;
+            Clock::write_library(&clocks.preloaded())?;
         }
         Ok(clocks)
     }
@@ -42,29 +32,9 @@ impl Clocks {
         self.dir.join(".clock.so")
     }
 
-    /// Has clocks be wrong, in addition to how wrong they are. The number ends it.
-    pub(super) fn begin(&self, hosts: &[String], skew: Skew) -> io::Result<u64> {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = Since { skew, begun: monotonic() };
-        let number = wrong.next;
-        wrong.next += 1;
-        wrong.all.extend(hosts.iter().map(|host| (number, host.clone(), since)));
-        self.write(&wrong, hosts)?;
-        Ok(number)
-    }
-
-    pub(super) fn end(&self, hosts: &[String], number: u64) -> io::Result<()> {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.all.retain(|(other, _, _)| *other != number);
-        self.write(&wrong, hosts)
-    }
-
-    fn write(&self, wrong: &Wrong, hosts: &[String]) -> io::Result<()> {
-        for host in hosts {
-            let own = wrong.all.iter().filter(|(_, other, _)| other == host).map(|(_, _, since)| *since);
-            Skew::sum(&own.collect::<Vec<_>>(), monotonic()).write(&self.file(host))?;
-        }
-        Ok(())
+    /// Has clocks be wrong, in addition to how wrong they are.
+    pub(super) fn skew(&self, hosts: &[String], skew: Skew) -> Result<Vec<Skewed>, Error> {
+        hosts.iter().filter_map(|host| self.all.get(host)).map(|clock| clock.skew(skew)).collect()
     }
 }
 

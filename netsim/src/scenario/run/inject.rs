@@ -8,9 +8,9 @@ use super::told;
 use crate::scenario::faults::{Fault, Injection, Shape};
 use crate::scenario::units::offset_text;
 use crate::topology::{HostId, LinkId};
-use crate::{Cut, Error, Readdressed, Renamed, Skew};
+use crate::{Cut, Error, Readdressed, Renamed, Skew, Skewed};
 
-/// A fault that is in force. The wire's own are over when it is dropped.
+/// A fault that is in force. Those that have a value of their own are over when it is dropped.
 #[derive(Debug)]
 pub(super) enum Active {
     /// It was over at once.
@@ -18,8 +18,8 @@ pub(super) enum Active {
     Wire(#[expect(dead_code, reason = "held for its end")] Vec<crate::Fault>),
     Readdressed(#[expect(dead_code, reason = "held for its end")] Readdressed),
     Renamed(#[expect(dead_code, reason = "held for its end")] Renamed),
-    /// The clock has been wrong on these hosts since a number.
-    Clock(Vec<String>, u64),
+    /// The clocks of these hosts.
+    Clock(Vec<String>, Vec<Skewed>),
     Crashed(Vec<String>),
     Paused(Vec<String>),
     Nat(String),
@@ -89,11 +89,11 @@ pub(super) fn begin(
             Active::Renamed(network.rename(&hosts, name, addresses)?)
         }
         Fault::Clock { on, skew } => {
-            let number = stage.clocks.begin(on, *skew).map_err(clock_failed)?;
+            let skewed = stage.clocks.skew(on, *skew)?;
             for host in on {
                 notes.push((host.clone(), String::new(), clock_text(*skew)));
             }
-            Active::Clock(on.clone(), number)
+            Active::Clock(on.clone(), skewed)
         }
         Fault::Crash { on } => {
             let programs = programs(stage, on);
@@ -139,8 +139,8 @@ pub(super) fn end(stage: &Stage<'_>, active: Active, notes: &mut Notes) {
     match active {
         // Dropping ends them.
         Active::Over | Active::Wire(_) | Active::Readdressed(_) | Active::Renamed(_) => {}
-        Active::Clock(on, number) => {
-            let ended = stage.clocks.end(&on, number).map_err(clock_failed);
+        Active::Clock(on, skewed) => {
+            let ended = skewed.into_iter().try_for_each(Skewed::heal);
             on.iter().for_each(|host| notes.push((host.clone(), String::new(), "the clock is right".to_owned())));
             restored_or_noted(&on.join(", "), ended, notes);
         }
@@ -159,10 +159,6 @@ pub(super) fn end(stage: &Stage<'_>, active: Active, notes: &mut Notes) {
             restored_or_noted(&name, restored, notes);
         }
     }
-}
-
-fn clock_failed(error: std::io::Error) -> Error {
-    Error::kernel("set a host's clock")(error)
 }
 
 fn clock_text(skew: Skew) -> String {

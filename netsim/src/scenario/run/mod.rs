@@ -170,9 +170,10 @@ pub fn run(scenario: &Scenario, options: &Options<'_>, tell: &mut dyn FnMut(&Tol
         prepare(step, dir.path(), scenario, options.stop)?;
     }
     let preload = scenario.programs.iter().any(|program| program.preload);
-    let clocks = Clocks::new(dir.path(), scenario.hosts(), preload);
-    let what = "make the clocks of hosts".to_owned();
-    let clocks = clocks.map_err(|source| RunError::Files { what, source })?;
+    let clocks = Clocks::new(dir.path(), scenario.hosts(), preload).map_err(|error| match error {
+        crate::Error::Kernel { what, source } => RunError::Files { what, source },
+        other => other.into(),
+    })?;
     dir.furnish(scenario, &scenario.folder)?;
     let settings = Settings {
         congestion_control: scenario.congestion_control.clone(),

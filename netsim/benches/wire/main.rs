@@ -1,16 +1,19 @@
 //! What the wire costs and how exact it is: `cargo bench -p netsim`. Options: `--seconds N` for each flow (2),
 //! `--backend tap` or `packet` for one of them alone, `--part flows`, `crowd`, `datagrams`, `trips`, `delays`, `loss`,
 //! `rates`, `sizes` or `scenarios` for one part alone, and `--captured` to capture every link of two hosts meanwhile.
+//! The column `design` has what the design was based on: figures of a prototype on two cores.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+mod traffic;
+
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use netsim::scenario::{Options, Scenario, Surroundings};
-use netsim::{Backend, Conditions, Host, HostId, Network, Settings, Tolerance, Topology};
+use netsim::{Backend, Conditions, Host, HostId, Namespace, Network, Settings, Tolerance, Topology};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use traffic::{Bare, datagrams, flow, round_trips, sockets};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -30,9 +33,9 @@ fn main() -> Outcome {
     let wanted = Wanted { lasts: Duration::from_secs_f64(seconds), part, captured };
     for (name, backend) in [("tap", Backend::Tap), ("packet", Backend::Packet)] {
         if only.is_none_or(|only| only == name) {
-            say(format_args!("{name}"));
+            figure("design", format_args!("  {name}"));
             if let Err(error) = measure(backend, wanted) {
-                say(format_args!("  does not work here: {error}"));
+                figure("", format_args!("  does not work here: {error}"));
             }
         }
     }
@@ -42,6 +45,11 @@ fn main() -> Outcome {
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 fn say(line: std::fmt::Arguments<'_>) {
     println!("{line}");
+}
+
+/// Says a figure behind what the design has in its place.
+fn figure(design: &str, line: std::fmt::Arguments<'_>) {
+    say(format_args!("{design:>16}{line}"));
 }
 
 /// What is measured.
@@ -79,18 +87,29 @@ fn measure(backend: Backend, wanted: Wanted<'_>) -> Outcome {
 fn flows(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     for delay in [0, 20] {
         let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)), wanted)?;
-        for host in net.network.hosts() {
-            // Room for a window of 20 ms at 6 Gbit/s.
-            host.namespace().sysctl("net/ipv4/tcp_rmem", "4096 131072 67108864")?;
-            host.namespace().sysctl("net/ipv4/tcp_wmem", "4096 65536 67108864")?;
-        }
-        let rate = flow(net.left(), net.right(), wanted.lasts)?;
+        net.network.hosts().into_iter().try_for_each(|host| widen(host.namespace()))?;
+        let rate = flow(net.left().into(), net.right().into(), wanted.lasts)?;
         let report = net.network.report(Tolerance::default())?;
         let congestion = net.left().congestion_control()?;
-        say(format_args!("  one TCP flow at {delay} ms ({congestion}): {rate:.2} Gbit/s, {:?}", report.verdict));
+        let design = if delay == 0 { "6–12" } else { "" };
+        figure(
+            design,
+            format_args!("  one TCP flow at {delay} ms ({congestion}): {rate:.2} Gbit/s, {:?}", report.verdict),
+        );
         net.finish()?;
     }
+    let bare = Bare::new()?;
+    bare.namespaces().iter().try_for_each(widen)?;
+    let [left, right] = bare.places();
+    let rate = flow(left, right, wanted.lasts)?;
+    figure("7–12", format_args!("  one TCP flow over a bare veth pair, without the wire: {rate:.2} Gbit/s"));
     Ok(())
+}
+
+/// Room for a window of 20 ms at 6 Gbit/s.
+fn widen(namespace: &Namespace) -> Outcome {
+    namespace.sysctl("net/ipv4/tcp_rmem", "4096 131072 67108864")?;
+    Ok(namespace.sysctl("net/ipv4/tcp_wmem", "4096 65536 67108864")?)
 }
 
 /// Twenty hosts on a switch, every other one of which sends to its neighbour.
@@ -102,7 +121,7 @@ fn crowd(backend: Backend, wanted: Wanted<'_>) -> Outcome {
             .chunks_exact(2)
             .map(|pair| {
                 let [from, to] = [0, 1].map(|end| network.host(pair[end]));
-                scope.spawn(|| flow(from, to, wanted.lasts))
+                scope.spawn(|| flow(from.into(), to.into(), wanted.lasts))
             })
             .collect();
         let rates = flows.into_iter().map(|flow| flow.join().map_err(|_| "a flow panicked")?);
@@ -110,42 +129,62 @@ fn crowd(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     })?;
     let verdict = network.report(Tolerance::default())?.verdict;
     let sum: f64 = rates.iter().sum();
-    say(format_args!("  20 hosts, {} TCP flows: {sum:.2} Gbit/s in all, {verdict:?}", rates.len()));
+    figure("13", format_args!("  20 hosts, {} TCP flows: {sum:.2} Gbit/s in all, {verdict:?}", rates.len()));
     Ok(())
 }
 
 fn small_datagrams(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     let net = Pair::new(backend, Conditions::clean(), wanted)?;
-    let (sent, got) = datagrams(net.left(), net.right(), wanted.lasts)?;
-    say(format_args!("  small datagrams: {sent:.0}/s sent, {got:.0}/s arrived"));
+    let (sent, got) = datagrams(net.left().into(), net.right().into(), wanted.lasts)?;
+    figure("", format_args!("  small datagrams: {sent:.0}/s sent, {got:.0}/s arrived"));
     net.finish()
 }
 
 fn trips(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     let net = Pair::new(backend, Conditions::clean(), wanted)?;
-    let there = round_trips(net.left(), net.right(), 2000)?;
-    let own = round_trips(net.left(), net.left(), 2000)?;
-    say(format_args!(
-        "  round trip: p50 {:.1} µs, p99 {:.1} µs; on one host p50 {:.1} µs",
-        at(&there, 0.5) * 1e6,
-        at(&there, 0.99) * 1e6,
-        at(&own, 0.5) * 1e6
-    ));
-    net.finish()
+    let there = round_trips(net.left().into(), net.right().into(), 2000)?;
+    let own = round_trips(net.left().into(), net.left().into(), 2000)?;
+    figure(
+        "",
+        format_args!(
+            "  round trip: p50 {:.1} µs, p99 {:.1} µs; on one host p50 {:.1} µs",
+            at(&there, 0.5) * 1e6,
+            at(&there, 0.99) * 1e6,
+            at(&own, 0.5) * 1e6
+        ),
+    );
+    net.finish()?;
+    let bare = Bare::new()?;
+    let [left, right] = bare.places();
+    let without = round_trips(left, right, 2000)?;
+    figure(
+        "",
+        format_args!(
+            "  round trip over a bare veth pair, without the wire: p50 {:.1} µs, p99 {:.1} µs",
+            at(&without, 0.5) * 1e6,
+            at(&without, 0.99) * 1e6
+        ),
+    );
+    figure("4–5", format_args!("  the wire adds to that: p50 {:.1} µs", (at(&there, 0.5) - at(&without, 0.5)) * 1e6));
+    Ok(())
 }
 
 fn delays(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     for delay in [1, 20, 100] {
         let net = Pair::new(backend, Conditions::clean().delay(Duration::from_millis(delay)), wanted)?;
         let count = if delay > 50 { 20 } else { 100 };
-        let got = round_trips(net.left(), net.right(), count)?;
+        let got = round_trips(net.left().into(), net.right().into(), count)?;
         let report = net.network.report(Tolerance::default())?;
-        say(format_args!(
-            "  {delay} ms asked: p50 {:.3} ms, p99 {:.3} ms (half of a round trip); the wire late by p99 {:?} at most",
-            at(&got, 0.5) * 500.0,
-            at(&got, 0.99) * 500.0,
-            report.late_p99
-        ));
+        let design = if delay == 20 { "20.05, 20.4–21.0" } else { "" };
+        figure(
+            design,
+            format_args!(
+                "  {delay} ms asked: p50 {:.3} ms, p99 {:.3} ms (half of a round trip); the wire late by p99 {:?} at most",
+                at(&got, 0.5) * 500.0,
+                at(&got, 0.99) * 500.0,
+                report.late_p99
+            ),
+        );
     }
     Ok(())
 }
@@ -153,15 +192,15 @@ fn delays(backend: Backend, wanted: Wanted<'_>) -> Outcome {
 fn losses(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     let net = Pair::new(backend, Conditions::clean().loss(0.01), wanted)?;
     let got = lost(&net, 20_000)?;
-    say(format_args!("  loss of 1 % asked: {:.2} % got", got * 100.0));
+    figure("", format_args!("  loss of 1 % asked: {:.2} % got", got * 100.0));
     Ok(())
 }
 
 fn rates(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     for megabits in [10, 100, 1000] {
         let net = Pair::new(backend, Conditions::clean().rate(megabits * 1_000_000, 256 << 10), wanted)?;
-        let got = flow(net.left(), net.right(), wanted.lasts)?;
-        say(format_args!("  {megabits} Mbit/s asked: {:.1} Mbit/s of content got", got * 1000.0));
+        let got = flow(net.left().into(), net.right().into(), wanted.lasts)?;
+        figure("", format_args!("  {megabits} Mbit/s asked: {:.1} Mbit/s of content got", got * 1000.0));
     }
     Ok(())
 }
@@ -194,7 +233,7 @@ impl Pair {
     fn finish(self) -> Outcome {
         if let Some((capture, path)) = self.capture {
             for link in capture.finish()? {
-                say(format_args!("    captured {} packets, missed {}", link.written, link.missing));
+                figure("", format_args!("    captured {} packets, missed {}", link.written, link.missing));
             }
             std::fs::remove_file(path)?;
         }
@@ -210,93 +249,6 @@ impl Pair {
     }
 }
 
-/// Gigabits a second of content that one TCP flow brings.
-fn flow(from: &Host, to: &Host, lasts: Duration) -> Outcome<f64> {
-    let listener = to.run(|| TcpListener::bind((to.ip(), 5001)))??;
-    let address = listener.local_addr()?;
-    let mut sender = from.run(|| TcpStream::connect_timeout(&address, PATIENCE))??;
-    let (mut receiver, _) = listener.accept()?;
-    receiver.set_read_timeout(Some(PATIENCE))?;
-    let writer = std::thread::spawn(move || {
-        let (start, block) = (Instant::now(), vec![7; 256 << 10]);
-        while start.elapsed() < lasts && sender.write_all(&block).is_ok() {}
-    });
-    let (mut room, mut bytes, mut start) = (vec![0; 256 << 10], 0, None);
-    loop {
-        let length = receiver.read(&mut room)?;
-        let start = *start.get_or_insert_with(Instant::now);
-        if length == 0 {
-            writer.join().map_err(|_| "the writer panicked")?;
-            return Ok(f64::from(u32::try_from(bytes / 1024)?) * 8192.0 / start.elapsed().as_secs_f64() / 1e9);
-        }
-        bytes += length;
-    }
-}
-
-/// Datagrams a second that are sent and that arrive, when one host sends as fast as it can.
-fn datagrams(from: &Host, to: &Host, lasts: Duration) -> Outcome<(f64, f64)> {
-    let (sender, receiver) = sockets(from, to)?;
-    receiver.set_read_timeout(Some(Duration::from_millis(300)))?;
-    sender.send(b"neighbours find one another")?;
-    receiver.recv(&mut [0; 64])?;
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut room, mut got, start) = ([0; 64], 0_u32, Instant::now());
-            let mut last = start;
-            while receiver.recv(&mut room).is_ok() {
-                got += 1;
-                last = Instant::now();
-            }
-            f64::from(got) / last.duration_since(start).as_secs_f64().max(1e-9)
-        });
-        let (mut sent, start) = (0_u32, Instant::now());
-        while start.elapsed() < lasts {
-            // A full queue is an error to some senders.
-            sent += u32::from(sender.send(&[0; 18]).is_ok());
-        }
-        let sent = f64::from(sent) / start.elapsed().as_secs_f64();
-        Ok((sent, reader.join().map_err(|_| "the reader panicked")?))
-    })
-}
-
-fn sockets(from: &Host, to: &Host) -> Outcome<(UdpSocket, UdpSocket)> {
-    let receiver = to.run(|| UdpSocket::bind((to.ip(), 4000)))??;
-    let sender = from.run(|| UdpSocket::bind((from.ip(), 4001)))??;
-    sender.connect(receiver.local_addr()?)?;
-    receiver.set_read_timeout(Some(PATIENCE))?;
-    sender.set_read_timeout(Some(PATIENCE))?;
-    Ok((sender, receiver))
-}
-
-/// Round trips of a datagram in seconds, in rising order.
-fn round_trips(from: &Host, to: &Host, count: u32) -> Outcome<Vec<f64>> {
-    let (asker, answerer) = sockets(from, to)?;
-    answerer.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut room = [0; 64];
-            while !done.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = answerer.recv_from(&mut room) {
-                    let _ = answerer.send_to(&room[..length], from);
-                }
-            }
-        });
-        let trip = || -> Outcome<f64> {
-            let start = Instant::now();
-            asker.send(&[0; 32])?;
-            asker.recv(&mut [0; 64])?;
-            Ok(start.elapsed().as_secs_f64())
-        };
-        // The first ones find the neighbours and warm up.
-        let all = (0..count + 5).map(|_| trip()).collect::<Outcome<Vec<_>>>();
-        done.store(true, Ordering::Relaxed);
-        let mut all = all?.split_off(5);
-        all.sort_by(f64::total_cmp);
-        Ok(all)
-    })
-}
-
 /// What lies at `share` of a rising list.
 fn at(all: &[f64], share: f64) -> f64 {
     let place = (0..all.len()).find(|place| (*place + 1) as f64 >= share * all.len() as f64);
@@ -305,7 +257,7 @@ fn at(all: &[f64], share: f64) -> f64 {
 
 /// The share of paced datagrams that the link loses.
 fn lost(net: &Pair, count: u32) -> Outcome<f64> {
-    let (sender, _receiver) = sockets(net.left(), net.right())?;
+    let (sender, _receiver) = sockets(net.left().into(), net.right().into())?;
     let start = Instant::now();
     for number in 0..count {
         while start.elapsed() < Duration::from_micros(20) * number {
@@ -344,12 +296,16 @@ fn sizes(backend: Backend, count: usize) -> Outcome {
     let start = Instant::now();
     drop(network);
     let ended = start.elapsed();
-    say(format_args!(
-        "  {count} hosts: made in {:.0} ms, ended in {:.0} ms, {:.2} MB each",
-        made.as_secs_f64() * 1e3,
-        ended.as_secs_f64() * 1e3,
-        f64::from(u32::try_from(used)?) / 1024.0 / f64::from(u32::try_from(count)?)
-    ));
+    let design = if count == 100 { "100–200, < 1" } else { "" };
+    figure(
+        design,
+        format_args!(
+            "  {count} hosts: made in {:.0} ms, ended in {:.0} ms, {:.2} MB each",
+            made.as_secs_f64() * 1e3,
+            ended.as_secs_f64() * 1e3,
+            f64::from(u32::try_from(used)?) / 1024.0 / f64::from(u32::try_from(count)?)
+        ),
+    );
     Ok(())
 }
 
@@ -379,9 +335,12 @@ fn scenarios(backend: Backend, wanted: Wanted<'_>) -> Outcome {
         count += 1;
     }
     let each = start.elapsed() / count;
-    say(format_args!(
-        "  scenarios of 100 ms, one after the other: {:.0} a minute, {each:.0?} each",
-        60.0 / each.as_secs_f64()
-    ));
+    figure(
+        "",
+        format_args!(
+            "  scenarios of 100 ms, one after the other: {:.0} a minute, {each:.0?} each",
+            60.0 / each.as_secs_f64()
+        ),
+    );
     Ok(())
 }
