@@ -193,7 +193,7 @@ impl Seen {
                 Device::Open => {}
             }
             if packet {
-                say("until then packet sockets do the same");
+                say("until then scenarios use packet sockets, which do the same");
             }
         }
         advice

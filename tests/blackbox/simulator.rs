@@ -15,6 +15,18 @@ use serde_json::Value;
 /// A run beside other tests takes its time.
 const LONG: Duration = Duration::from_secs(180);
 
+/// What leaves a mark when it is prepared, and one when it is started.
+const MARKS: &str = r#"hosts = ["alpha"]
+[[prepare]]
+program = "/bin/sh"
+args = ["-c", ": > 'FOLDER/prepared'"]
+[program.marks]
+on = "alpha"
+program = "/bin/sh"
+args = ["-c", ": > 'FOLDER/started'"]
+exit = 0
+"#;
+
 /// Two hosts that hear one another, and what makes that fail.
 const STORM: &str = r#"
 name = "storm"
@@ -35,6 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::in_namespaces("a_scenario_that_holds_exits_with_0_and_leaves_its_results", holds),
         Test::in_namespaces("a_scenario_that_does_not_hold_exits_with_1_and_says_how_to_repeat_it", does_not_hold),
         Test::new("a_scenario_that_does_not_check_exits_with_2_and_starts_nothing", does_not_check),
+        Test::in_namespaces("what_a_scenario_prepares_and_starts_leaves_its_mark", leaves_marks),
         Test::in_namespaces("ctrl_c_ends_a_scenario_in_order_with_130", interrupted),
         Test::in_namespaces("the_doctor_of_the_simulator_says_what_works", doctor),
         Test::in_namespaces("scenarios_run_beside_one_another_and_each_is_told_in_one_piece", beside_one_another),
@@ -113,17 +126,51 @@ fn does_not_hold() -> Result<()> {
     Ok(())
 }
 
+/// A scenario that leaves [`MARKS`], with more behind it.
+fn put_marks(more: &str) -> Result<PathBuf> {
+    let (directory, path) = put("")?;
+    fs::write(path, MARKS.replace("FOLDER", &directory.display().to_string()) + more)?;
+    Ok(directory)
+}
+
 fn does_not_check() -> Result<()> {
-    let (directory, _) = put("hosts = [\"alpha\"]\nsed = 1\n[[prepare]]\nprogram = \"adti\"\n")?;
+    let directory = put_marks(
+        "[[prepare]]\nprogram = \"adti\"\n[program.other]\non = \"alhpa\"\nprogram = \"/bin/sh\"\n[rnadom]\nfaults = 1\n",
+    )?;
+    // Where it is, what it is, and what was probably meant.
+    let mistakes = [
+        (11, 11, "there is no program `adti`", "did you mean `adit`?"),
+        (13, 6, "there is no host `alhpa`", "did you mean `alpha`?"),
+        (15, 2, "unknown key `rnadom` in the scenario", "did you mean `random`?"),
+    ];
     let output = sim(&["run", "scenario.toml", "--out", "results"], &directory)?;
-    ensure!(output.code == Some(2) && output.stdout.is_empty() && !directory.join("results").exists(), "{output:?}");
-    ensure!(output.stderr.contains("scenario.toml:2:1: error: unknown key `sed` in the scenario"), "{output:?}");
-    ensure!(output.stderr.contains("help: did you mean `adit`?"), "{output:?}");
+    ensure!(output.code == Some(2) && output.stdout.is_empty(), "{output:?}");
+    ensure!(output.stderr.ends_with("3 errors; nothing was started\n"), "{output:?}");
+    for (line, column, message, hint) in mistakes {
+        let place = format!("scenario.toml:{line}:{column}: error: {message}\n");
+        ensure!(output.stderr.contains(&place) && output.stderr.contains(&format!("help: {hint}\n")), "{output:?}");
+    }
     let checked = sim(&["check", "scenario.toml", "--json"], &directory)?;
-    let problems = &checked.json()?["problems"];
-    ensure!(checked.code == Some(2) && problems[1]["line"] == 4 && problems[1]["column"] == 11, "{checked:?}");
+    let expected = mistakes.map(|(line, column, message, hint)| {
+        serde_json::json!({
+            "severity": "error", "file": "scenario.toml", "line": line, "column": column, "message": message, "hint": hint,
+        })
+    });
+    ensure!(checked.code == Some(2) && checked.json()?["problems"] == serde_json::json!(expected), "{checked:?}");
+    for mark in ["prepared", "started", "results"] {
+        ensure!(!directory.join(mark).exists(), "{mark}: {output:?}");
+    }
     let missing = sim(&["run", "nothing.toml"], &directory)?;
     ensure!(missing.code == Some(2) && missing.stderr.contains("nothing.toml: error: cannot be read"), "{missing:?}");
+    Ok(())
+}
+
+fn leaves_marks() -> Result<()> {
+    let directory = put_marks("")?;
+    let output = sim(&["run", "scenario.toml"], &directory)?.success()?;
+    for mark in ["prepared", "started"] {
+        ensure!(directory.join(mark).is_file(), "{mark}: {output:?}");
+    }
     Ok(())
 }
 

@@ -74,7 +74,33 @@ fn main() -> ExitCode {
     for seed in 1..=10 {
         tests.push(Test::in_namespaces(format!("the_shipped_scenarios_pass_with_seed_{seed}"), move || shipped(seed)));
     }
+    for (name, programs) in EXAMPLES {
+        tests.push(Test::in_namespaces(format!("the_example_{}_passes", name.replace('-', "_")), move || {
+            example(name, programs)
+        }));
+    }
     adit_tests::suite::run(tests)
+}
+
+/// The simulator's examples that need programs of the machine, and which.
+const EXAMPLES: [(&str, &[&str]); 3] =
+    [("lossy-link", &["iperf3"]), ("web-behind-nat", &["python3"]), ("etcd", &["etcd", "etcdctl", "sh"])];
+
+/// An example of the simulator, as its page has users run it. What it needs is what they have.
+fn example(name: &str, programs: &[&str]) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if let Some(missing) = programs.iter().find(|program| !is_there(program)) {
+        adit_tests::suite::skipped(&format!("the example {name}"), &format!("there is no {missing}"));
+        return Ok(());
+    }
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../netsim/examples");
+    let mut command = std::process::Command::new(adit_tests::binary::path()?);
+    command.args(["sim", "run"]).arg(examples.join(format!("{name}.toml")));
+    let output = adit_tests::binary::run(&mut command, 5 * MINUTE)?;
+    write!(io::stderr(), "{}", output.stdout)?;
+    ensure!(output.code == Some(0) && output.stdout.starts_with(&format!("ok   {name}: ")), "{output:?}");
+    Ok(())
 }
 
 /// All scenarios of this repository, as `adit sim run` runs them.
@@ -165,19 +191,19 @@ fn flapping(transport: &str) -> Result<()> {
 }
 
 fn eight_thousand_idle_connections_fit_in_the_stated_memory_and_give_it_back() -> Result<()> {
-    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let mesh = Mesh::pair(Mesh::OWN).in_namespaces().build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
     memory::idle(&mesh, [&alpha, &beta], CROWD)
 }
 
 fn eight_thousand_stalled_readers_stay_within_the_stated_memory_and_lose_nothing() -> Result<()> {
-    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let mesh = Mesh::pair(Mesh::OWN).in_namespaces().build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
     memory::stalled(&mesh, [&alpha, &beta], CROWD, SMALL)
 }
 
 fn stalled_readers_with_deep_socket_buffers_stay_within_the_stated_memory() -> Result<()> {
-    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let mesh = Mesh::pair(Mesh::OWN).in_namespaces().build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
     memory::stalled(&mesh, [&alpha, &beta], 500, 16 * SMALL)
 }

@@ -33,8 +33,8 @@ macro_rules! tests {
 
 #[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 fn main() -> ExitCode {
-    if let Some(how) = programs::told_to_end() {
-        return if programs::end(&how).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if let Some(told) = programs::told_to_end() {
+        return if programs::end(&told).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if std::env::var_os(programs::EXAMPLE).is_some() {
         return match example::main() {
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
             long_datagrams_cross_narrow_links_and_a_nat_in_pieces,
             a_firewall_lets_out_and_keeps_out;
         faulty:
-            a_cut_lasts_as_long_as_its_value, a_rejecting_cut_is_told_at_once, a_flapping_link_comes_and_goes,
+            a_cut_lasts_as_long_as_its_value, who_is_unplugged_has_no_carrier, a_rejecting_cut_is_told_at_once, a_flapping_link_comes_and_goes,
             a_host_gets_slow_and_then_dies, a_degraded_link_is_itself_again_afterwards,
             a_host_changes_its_address_and_gets_it_back, what_the_wire_cannot_carry_makes_a_run_overloaded;
         captured:
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
             what_is_cut_off_or_filtered_behind_a_link_is_told, counters_tell_what_a_link_carries_and_drops;
         programs:
             a_program_sees_its_own_names_resolvers_interfaces_environment_and_directory,
-            a_program_can_be_paused_crashed_and_started_again;
+            a_program_can_be_paused_crashed_and_started_again, nothing_stays_behind_however_the_simulator_ends;
     }
     .to_vec();
     let mut trials = Vec::new();
@@ -93,17 +93,12 @@ fn main() -> ExitCode {
     if !tshark {
         eprintln!("SKIPPED: captures as tshark reads them: there is no tshark (Debian: apt-get install tshark)");
     }
-    let alone: [(&str, Alone, bool); 4] = [
+    let alone: [(&str, Alone, bool); 3] = [
         ("tshark_reads_what_a_capture_says", captured::tshark_reads_what_a_capture_says, tshark),
         (
             "the_same_seed_decides_the_same_over_both_backends",
             captured::the_same_seed_decides_the_same_over_both_backends,
             tap,
-        ),
-        (
-            "nothing_stays_behind_however_the_simulator_ends",
-            programs::nothing_stays_behind_however_the_simulator_ends,
-            true,
         ),
         (
             "an_ordinary_user_runs_the_example_without_path",

@@ -1,7 +1,7 @@
 //! Programs on hosts: what they see, how they are handled, and that nothing stays behind.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -72,18 +72,15 @@ pub(super) fn a_program_can_be_paused_crashed_and_started_again(backend: Backend
     Ok(())
 }
 
-/// How the simulator ends, in a process of its own.
+/// Over which backend the simulator runs and how it ends, in a process of its own.
 const ENDS: &str = "NETSIM_TEST_ENDS";
 
 /// The other process: makes a network with a program that leaves its group and its parent behind, tells where everything
 /// is, and ends as it was told to.
-pub(super) fn end(how: &str) -> Outcome {
+pub(super) fn end(told: &str) -> Outcome {
+    let (backend, how) = told.split_once(' ').ok_or("a backend and a way to end")?;
+    let backend = if backend == "tap" { Backend::Tap } else { Backend::Packet };
     netsim::enter()?;
-    let backend = if Path::new("/dev/net/tun").exists() && std::fs::File::open("/dev/net/tun").is_ok() {
-        Backend::Tap
-    } else {
-        Backend::Packet
-    };
     let pair = Pair::new(backend, clean())?;
     let program =
         pair.left().start(Launch::new("sh").args(["-c", "setsid sleep 1000 & sleep 1000 & echo up; wait"]))?;
@@ -103,27 +100,46 @@ pub(super) fn end(how: &str) -> Outcome {
     }
 }
 
-/// How the other process is told how to end.
+/// What the other process is told.
 pub(super) fn told_to_end() -> Option<String> {
     std::env::var(ENDS).ok()
 }
 
-/// Processes that are in one of these network namespaces.
-fn within(namespaces: &[&str]) -> Vec<String> {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    all.filter(|path| {
-        let link = std::fs::read_link(path.join("ns/net"));
-        link.is_ok_and(|link| namespaces.iter().any(|namespace| Path::new(namespace) == link))
-    })
-    .map(|path| std::fs::read_to_string(path.join("cmdline")).unwrap_or_default())
-    .collect()
+/// What is in a directory; nothing if it is gone.
+fn entries(directory: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-pub(super) fn nothing_stays_behind_however_the_simulator_ends() -> Outcome {
+fn is_one(namespaces: &[&str], link: impl AsRef<Path>) -> bool {
+    std::fs::read_link(link).is_ok_and(|link| namespaces.iter().any(|namespace| Path::new(namespace) == link))
+}
+
+fn command_line(process: &Path) -> String {
+    std::fs::read_to_string(process.join("cmdline")).unwrap_or_default()
+}
+
+/// Processes that are in one of these network namespaces.
+fn within(namespaces: &[&str]) -> Vec<String> {
+    let all = entries("/proc").filter(|path| is_one(namespaces, path.join("ns/net")));
+    all.map(|path| command_line(&path)).collect()
+}
+
+/// Other processes that hold one of these network namespaces open. Where nobody does and nobody is within, the namespace
+/// is gone, and every interface with it.
+fn holding(namespaces: &[&str]) -> Vec<String> {
+    let own = PathBuf::from(format!("/proc/{}", std::process::id()));
+    let all = entries("/proc").filter(|path| *path != own && path.join("fd").is_dir());
+    all.filter(|path| entries(path.join("fd")).any(|link| is_one(namespaces, link)))
+        .map(|path| command_line(&path))
+        .collect()
+}
+
+pub(super) fn nothing_stays_behind_however_the_simulator_ends(backend: Backend) -> Outcome {
+    let name = if backend == Backend::Tap { "tap" } else { "packet" };
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     for (how, signal) in [("return", None), ("panic", None), ("signal", Some("INT")), ("signal", Some("KILL"))] {
         let mut simulator = Command::new(std::env::current_exe()?);
-        simulator.env(ENDS, how).stdout(Stdio::piped()).stderr(Stdio::null());
+        simulator.env(ENDS, format!("{name} {how}")).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut simulator = netsim::end_with_this_thread(&mut simulator).spawn()?;
         let mut output = std::io::BufReader::new(simulator.stdout.take().ok_or("no pipe")?);
         let mut line = String::new();
@@ -138,7 +154,9 @@ pub(super) fn nothing_stays_behind_however_the_simulator_ends() -> Outcome {
             rustix::process::kill_process(id, signal)?;
         }
         until("the simulator ends", || simulator.try_wait().is_ok_and(|status| status.is_some()))?;
-        until(&format!("{how} {signal:?} leaves nothing behind"), || within(&namespaces).is_empty())?;
+        until(&format!("{how} {signal:?} leaves nothing behind"), || {
+            within(&namespaces).is_empty() && holding(&namespaces).is_empty()
+        })?;
         assert_eq!(std::fs::read_to_string("/proc/self/mounts")?, mounts);
     }
     Ok(())
