@@ -22,7 +22,7 @@ use rustix::net::SendFlags;
 
 pub use self::detect::{Kernel, Missing};
 use self::sys::Direction;
-use super::record::{ControlRecord, CryptoInfo, KernelRecords, Records};
+use super::record::{ControlRecord, CryptoInfo, HandedOver, KernelRecords, Records};
 use super::socket::Socket;
 use crate::tcp::{Direction as Way, poll};
 
@@ -46,16 +46,16 @@ pub enum Handed {
 /// # Errors
 /// It has taken the keys of one direction alone, or they could not be made: the connection is of no further use.
 pub fn take_over(kernel: Kernel, socket: Socket, records: Box<Records>) -> io::Result<Handed> {
-    let (sending, receiving) = records.crypto_infos().map_err(io::Error::other)?;
     let fd = socket.tcp().as_fd();
-    let taken = sys::attach(fd).and_then(|()| sys::set_keys(fd, Direction::Sending, &sending));
-    if let Err(error) = taken {
-        return Ok(Handed::Back(socket, records, error));
-    }
-    sys::set_keys(fd, Direction::Receiving, &receiving)?;
+    let sending = |keys| sys::attach(fd).and_then(|()| sys::set_keys(fd, Direction::Sending, &keys));
+    let receiving = |keys| sys::set_keys(fd, Direction::Receiving, &keys);
+    let records = match records.hand_over(kernel.rekeys(), sending, receiving)? {
+        HandedOver::Over(records) => records,
+        HandedOver::Back(records, error) => return Ok(Handed::Back(socket, records, error)),
+    };
     // A kernel before 6.0 does not know it, and decrypts to where it copies from.
     let _older = sys::expect_no_padding(fd);
-    Ok(Handed::Over(KernelSocket { socket }, records.into_kernel(kernel.rekeys())))
+    Ok(Handed::Over(KernelSocket { socket }, records))
 }
 
 impl KernelSocket {

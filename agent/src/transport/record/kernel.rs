@@ -1,8 +1,8 @@
 //! A connection whose records the kernel seals and opens (kTLS): what is left to be decided.
 //!
 //! ```text
-//!   Records ── crypto_infos ──▶ TLS_TX, TLS_RX
-//!      └────── into_kernel ───▶ KernelRecords ◀── type and content of what the kernel has opened
+//!   Records ── hand_over ─┬──▶ TLS_TX, TLS_RX: the keys, once
+//!                         └──▶ KernelRecords ◀── type and content of what the kernel has opened
 //!                                     │      ◀── how much data it was given to seal
 //!                                     └──▶ what to say before more data; the next keys of either direction
 //! ```

@@ -25,6 +25,12 @@ impl From<Unspecified> for KeyError {
     }
 }
 
+impl From<KeyError> for std::io::Error {
+    fn from(error: KeyError) -> Self {
+        Self::other(error)
+    }
+}
+
 impl From<KeyError> for Fatal {
     fn from(_: KeyError) -> Self {
         Self::Internal

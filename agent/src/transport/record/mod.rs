@@ -61,7 +61,7 @@ pub use crypto_info::CryptoInfo;
 pub use error::{Fatal, SealError};
 pub use kernel::{Brought, ControlRecord, KernelRecords};
 pub use keys::{KeyError, Secret, Suite};
-pub use records::{Limits, Received, Records, Side};
+pub use records::{HandedOver, Limits, Received, Records, Side};
 
 /// Length of a record's header: type, version, length.
 pub const HEADER: usize = 5;

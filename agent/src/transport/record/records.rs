@@ -48,6 +48,15 @@ pub enum Received {
     Closed,
 }
 
+/// What has become of a connection that was to be handed over.
+#[derive(Debug)]
+pub enum HandedOver<E> {
+    /// Somebody else seals and opens.
+    Over(KernelRecords),
+    /// It was refused, and why; all is as it was.
+    Back(Box<Records>, E),
+}
+
 /// A TLS 1.3 connection after its handshake: see the [module](super).
 #[derive(Debug)]
 pub struct Records {
@@ -242,20 +251,26 @@ impl Records {
 
     // ---- giving up
 
-    /// The keys of the sending and of the receiving direction for the kernel. It goes on where this stands, so nothing more may be
-    /// sealed or opened here once it has them: [`into_kernel`](Self::into_kernel).
+    /// Hands the connection over to somebody else, such as the kernel, who goes on where this stands: `sending` and `receiving` are
+    /// given the keys of their direction, once. What is left here has no key any more. If `sending` fails, and so has taken nothing,
+    /// all is as it was. `rekeys`: whether the keys can be changed there.
     ///
     /// # Errors
-    /// The crypto library failed; it has no reason to.
-    pub fn crypto_infos(&self) -> Result<(CryptoInfo, CryptoInfo), KeyError> {
-        Ok((self.sealer.crypto_info()?, self.opener.crypto_info()?))
-    }
-
-    /// What is left when the kernel has the keys. `rekeys`: whether it can change them.
-    #[must_use]
-    pub fn into_kernel(self, rekeys: bool) -> KernelRecords {
-        let (sending, update_after) = self.sealer.into_secret();
-        KernelRecords::new(self.control, sending, self.opener.into_secret(), update_after, rekeys)
+    /// That of `receiving`, or the crypto library failed: the connection is of no further use.
+    pub fn hand_over<E: From<KeyError>>(
+        self: Box<Self>,
+        rekeys: bool,
+        sending: impl FnOnce(CryptoInfo) -> Result<(), E>,
+        receiving: impl FnOnce(CryptoInfo) -> Result<(), E>,
+    ) -> Result<HandedOver<E>, E> {
+        let keys = (self.sealer.crypto_info()?, self.opener.crypto_info()?);
+        if let Err(error) = sending(keys.0) {
+            return Ok(HandedOver::Back(self, error));
+        }
+        receiving(keys.1)?;
+        let Self { sealer, opener, control } = *self;
+        let (sending, update_after) = sealer.into_secret();
+        Ok(HandedOver::Over(KernelRecords::new(control, sending, opener.into_secret(), update_after, rekeys)))
     }
 
     #[cfg(test)]

@@ -72,9 +72,15 @@ struct End {
 
 impl End {
     fn new(records: Records, rekeys: bool) -> Self {
-        let (sending, receiving) = records.crypto_infos().unwrap();
-        let (sending, receiving) = (Direction::new(&sending), Direction::new(&receiving));
-        Self { records: records.into_kernel(rekeys), sending, receiving }
+        let [mut sending, mut receiving] = [None, None];
+        let take = |place: &mut Option<Direction>, keys: &CryptoInfo| {
+            *place = Some(Direction::new(keys));
+            Ok::<_, KeyError>(())
+        };
+        let handed =
+            Box::new(records).hand_over(rekeys, |keys| take(&mut sending, &keys), |keys| take(&mut receiving, &keys));
+        let HandedOver::Over(records) = handed.unwrap() else { panic!("it was not refused") };
+        Self { records, sending: sending.unwrap(), receiving: receiving.unwrap() }
     }
 
     /// What has to be said before data.
@@ -113,6 +119,22 @@ impl End {
         }
         Ok(data)
     }
+}
+
+/// What is left here once a kernel has the keys.
+fn of_kernel(records: Records, rekeys: bool) -> KernelRecords {
+    End::new(records, rekeys).records
+}
+
+#[test]
+fn a_connection_that_a_kernel_refuses_goes_on_and_one_that_it_takes_by_half_does_not() {
+    let (client, mut server) = plain_pair();
+    let refused = Box::new(client).hand_over(true, |_| Err(KeyError), |_| panic!("there is no other direction"));
+    let Ok(HandedOver::Back(mut client, KeyError)) = refused else { panic!("{refused:?}") };
+    assert_eq!(feed(&mut server, data(&mut client, b"there")).unwrap().0, b"there");
+    assert_eq!(feed(&mut client, data(&mut server, b"back")).unwrap().0, b"back");
+    let half = client.hand_over(true, |_| Ok(()), |_| Err(KeyError));
+    assert!(matches!(half, Err(KeyError)), "{half:?}");
 }
 
 fn limits(update_after: u64) -> Limits {
@@ -171,7 +193,7 @@ fn every_record_beside_data_does_to_a_kernels_connection_what_it_does_to_the_age
         (0, &[], Err(Fatal::Content(0)), Some(Alert::UnexpectedMessage)),
     ];
     for (kind, content, expected, alert) in table {
-        let mut records = plain_pair().0.into_kernel(true);
+        let mut records = of_kernel(plain_pair().0, true);
         let came = records.handle(kind, content);
         let came = came.map(|brought| match brought {
             Brought::Data => "data",
@@ -203,7 +225,7 @@ fn a_kernel_that_cannot_change_keys_ends_with_the_peers_key_update() {
 #[test]
 fn a_kernel_that_cannot_change_keys_is_worn_well_before_it_may_send_no_more() {
     let records = pair(Suite::Aes128Gcm, limits(1000)).0;
-    let mut records = records.into_kernel(false);
+    let mut records = of_kernel(records, false);
     let mut worn_after = None;
     let mut sent = 0_u64;
     while records.may_send().is_ok() {
@@ -221,7 +243,7 @@ fn a_kernel_that_cannot_change_keys_is_worn_well_before_it_may_send_no_more() {
 
 #[test]
 fn what_comes_wears_a_kernel_that_cannot_change_keys_before_the_peer_changes_them() {
-    let mut records = pair(Suite::Aes128Gcm, limits(1000)).0.into_kernel(false);
+    let mut records = of_kernel(pair(Suite::Aes128Gcm, limits(1000)).0, false);
     for _ in 0..499 {
         records.handle(23, b"data").unwrap();
     }
@@ -229,7 +251,7 @@ fn what_comes_wears_a_kernel_that_cannot_change_keys_before_the_peer_changes_the
     // Several records in one read count as several.
     records.handle(23, &[0; 2 * MAX_CONTENT]).unwrap();
     assert!(records.is_worn());
-    let mut changes = pair(Suite::Aes128Gcm, limits(1)).0.into_kernel(true);
+    let mut changes = of_kernel(pair(Suite::Aes128Gcm, limits(1)).0, true);
     changes.sent(1, true);
     changes.handle(23, b"data").unwrap();
     assert!(!changes.is_worn(), "it changes them instead");
@@ -247,7 +269,7 @@ fn no_fewer_records_are_counted_than_the_kernel_makes_of_what_it_takes() {
         (50_000, 1, 5),
         (49_999, 49_999, 10),
     ];
-    let mut records = plain_pair().0.into_kernel(true);
+    let mut records = of_kernel(plain_pair().0, true);
     let (mut made, mut open) = (0_u64, 0);
     for (written, taken, counted) in table {
         // As Linux makes them: full ones, and the rest at the end of what was written.
