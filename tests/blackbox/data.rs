@@ -6,11 +6,16 @@ use adit_tests::mesh::SOON;
 use adit_tests::suite::Test;
 use adit_tests::wait::{accept, eventually};
 use adit_tests::{Agent, Mesh};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use netsim::{Answer, Traffic};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
+/// What a frame, a record, several of them, a buffer, what may go before the answer, or credit ends at, in bytes.
+const BORDERS: [u64; 13] =
+    [1, 1 << 10, 4 << 10, 16_380, 16 << 10, 16_406, 20_566, 32_760, 64 << 10, 4 * 16_380, 4 * 16_406, 69_784, 4 << 20];
+/// What is sent at once in one piece, and answered so, without half of it being taken meanwhile.
+const AT_ONCE: u64 = 72_000;
 
 /// A way for a link to run.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +62,9 @@ pub(crate) fn tests() -> Vec<Test> {
         }));
     }
     for transport in Mesh::WAYS {
+        tests.push(Test::new(format!("every_size_around_every_border_arrives_over_{transport}"), move || {
+            around_borders(transport)
+        }));
         tests.push(Test::new(format!("single_bytes_are_not_held_back_over_{transport}"), move || {
             single_bytes(transport)
         }));
@@ -82,10 +90,8 @@ fn linked(way: Way) -> Result<(Mesh, Agent, Agent)> {
 
 /// One end's records are made by the agent, the other's by rustls.
 fn mixed(reference: &str) -> Result<()> {
-    let mesh = Mesh::pair("tls").build()?;
-    let file = mesh.directory(reference).join("agent.toml");
-    let text = std::fs::read_to_string(&file)?;
-    std::fs::write(&file, format!("record_layer = \"rustls\"\n{text}"))?;
+    let mesh = Mesh::pair(Mesh::OWN).build()?;
+    mesh.record_layer(reference, Mesh::REFERENCE)?;
     let _agents = mesh.start_pair()?;
     let server = mesh.serve("app", "alpha")?;
     blast(&mesh, &server, 64 << 20)?;
@@ -114,6 +120,23 @@ fn connections(way: Way, count: usize) -> Result<()> {
         ensure!(left == 0, "{left} are left");
         Ok(())
     })
+}
+
+/// As all that a connection carries, both ways at once, and as one of many pieces.
+fn around_borders(transport: &str) -> Result<()> {
+    let mesh = Mesh::pair(transport).build()?;
+    let _agents = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let (client, served) = mesh.joined(&server)?;
+    let mut buffer = vec![0; 128 * 1024];
+    for size in BORDERS.into_iter().flat_map(|border| border - 1..=border + 1) {
+        blast(&mesh, &server, size).with_context(|| format!("all of {size} bytes"))?;
+        if size <= AT_ONCE {
+            let piece = Content::new(size, size).next(&mut buffer);
+            round_trip(&client, &served, piece, SOON).with_context(|| format!("a piece of {size} bytes"))?;
+        }
+    }
+    Ok(())
 }
 
 fn single_bytes(transport: &str) -> Result<()> {

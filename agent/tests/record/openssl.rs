@@ -14,6 +14,17 @@ use crate::pki;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often keys change at the wish of OpenSSL in a storm.
+const STORM: usize = 24;
+/// What OpenSSL sends between two changes, in bytes: several records.
+const BULK: usize = 40_000;
+/// What this side sends at once, in bytes, and how often in a row without having waited for OpenSSL.
+const PIECE: usize = 20_000;
+const AHEAD: usize = 8;
+/// How long to wait for OpenSSL before the next piece.
+const MOMENT: Duration = Duration::from_millis(1);
+/// What OpenSSL remarks in the midst of data.
+const REMARKS: [&str; 2] = ["Read BLOCK\n", "SSL_do_handshake -> 1\n"];
 
 /// A program of OpenSSL, and what it has said.
 struct Program {
@@ -89,8 +100,7 @@ impl Program {
 
     /// Waits until it has said `what`, and gives what it has said by then.
     fn wait_for(&self, what: &str) -> String {
-        // It remarks on key updates in the midst of data.
-        let heard = |said: &[u8]| String::from_utf8_lossy(said).replace("Read BLOCK\n", "");
+        let heard = |said: &[u8]| without_remarks(&String::from_utf8_lossy(said));
         let said = self.said.0.lock().unwrap();
         let (said, _) = self.said.1.wait_timeout_while(said, PATIENCE, |said| !heard(said).contains(what)).unwrap();
         let text = heard(&said);
@@ -98,6 +108,24 @@ impl Program {
         assert!(text.contains(what), "it never said {:?}", &what[..what.len().min(80)]);
         text
     }
+
+    /// Waits until it has said `end`, looked for in the last of what it has said alone, and gives the digits in all of it. `s_client`
+    /// keeps its remarks back, and makes them amid data and amid one another.
+    fn digits_before(&self, end: &str) -> String {
+        let last = |said: &[u8]| String::from_utf8_lossy(&said[said.len().saturating_sub(4096)..]).into_owned();
+        let said = self.said.0.lock().unwrap();
+        let (said, waited) = self.said.1.wait_timeout_while(said, PATIENCE, |said| !last(said).contains(end)).unwrap();
+        assert!(!waited.timed_out(), "it never said {end:?}");
+        digits(&without_remarks(&String::from_utf8_lossy(&said)))
+    }
+}
+
+fn without_remarks(said: &str) -> String {
+    REMARKS.iter().fold(said.to_owned(), |said, remark| said.replace(remark, ""))
+}
+
+fn digits(text: &str) -> String {
+    text.chars().filter(char::is_ascii_digit).collect()
 }
 
 /// Our end.
@@ -163,6 +191,31 @@ impl Link {
         }
     }
 
+    /// The same while data goes the other way, as much as OpenSSL may lag behind: what it gets is added to `sent`.
+    fn until_amid_bulk(&mut self, sent: &mut String, what: &str, so: impl Fn(&Self) -> bool) {
+        self.stream.set_read_timeout(Some(MOMENT)).unwrap();
+        for _ in 0..AHEAD {
+            let piece = numbers(sent.len(), PIECE);
+            self.send(piece.as_bytes());
+            sent.push_str(&piece);
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => panic!("{what}: it hung up"),
+                Ok(len) => {
+                    self.inbox.extend_from_slice(&buffer[..len]);
+                    self.open().unwrap();
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => panic!("{what}: {error}"),
+            }
+            if so(self) {
+                break;
+            }
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.until(what, so);
+    }
+
     fn send(&mut self, content: &[u8]) {
         let wire = sealed(&mut self.records, content);
         self.stream.write_all(&wire).unwrap();
@@ -191,6 +244,56 @@ fn converse(link: &mut Link, program: &mut Program) {
         let line = format!("xline {round}\n");
         program.type_in(&line);
         link.until("a line", |link| link.received.ends_with(line.as_bytes()));
+    }
+}
+
+/// Digits and lines, `len` bytes of them: nothing that begins with one is a command to OpenSSL. No two pieces with other `seed`s are
+/// alike.
+fn numbers(seed: usize, len: usize) -> String {
+    let mut text: String = (0..len / 10 + 1).map(|n| format!("{:09}\n", seed + n)).collect();
+    text.truncate(len);
+    text
+}
+
+/// Keys change both ways all the time while data goes both ways: ours before every other record, theirs between all that they say,
+/// half the time with a request for ours.
+fn storm(link: &mut Link, program: &mut Program) {
+    link.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    // Tickets come before it.
+    program.type_in("xfirst\n");
+    link.until("a line", |link| link.received.ends_with(b"xfirst\n"));
+    let (mut sent, mut typed) = (String::new(), String::from_utf8(link.received.clone()).unwrap());
+    for round in 0..STORM {
+        let before = link.silent;
+        // It must come alone, or it is data: all that was typed before has come.
+        program.type_in(if round % 2 == 0 { "K\n" } else { "k\n" });
+        link.until_amid_bulk(&mut sent, "a key update", |link| link.silent > before);
+        let bulk = numbers(typed.len(), BULK);
+        typed.push_str(&bulk);
+        program.type_in(&bulk);
+        let len = typed.len();
+        link.until_amid_bulk(&mut sent, "data", |link| link.received.len() >= len);
+    }
+    assert!(link.received == typed.as_bytes(), "other bytes came than OpenSSL was given");
+    link.send(b"<end>");
+    assert!(program.digits_before("<end>").ends_with(&digits(&sent)), "other bytes came than were sent to OpenSSL");
+}
+
+#[test]
+fn storms_of_key_updates_both_ways_while_bulk_goes_both_ways_lose_nothing_at_openssl() {
+    for suite in Suite::ALL {
+        let arguments = ["s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-Verify", "2"];
+        let Some(mut program) = Program::start(&arguments, suite) else { return };
+        let handshake = Handshake::client(&pki::client(suite), pki::name()).unwrap();
+        let mut link = Link::new(TcpStream::connect(listening(&program)).unwrap(), handshake);
+        storm(&mut link, &mut program);
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let arguments = ["s_client", "-connect", &address, "-servername", pki::NAME, "-verify_hostname", pki::NAME];
+        let Some(mut program) = Program::start(&arguments, suite) else { return };
+        let mut link = Link::new(accept(listener), Handshake::server(&pki::server(suite)).unwrap());
+        storm(&mut link, &mut program);
     }
 }
 

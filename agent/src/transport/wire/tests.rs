@@ -4,15 +4,38 @@ mod kernel;
 
 use std::future::poll_fn;
 use std::io::Read as _;
+use std::sync::Arc;
 use std::task::Poll;
 
 use proptest::prelude::*;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::buffer::Size;
 use super::*;
 use crate::tcp::Tcp;
 use crate::transport::frame::{Item, Kind, Parser, header};
+use crate::transport::lane::machine::MAX_QUEUED;
+use crate::transport::quic::tests::{SERVER, tls_configs};
 use crate::transport::record::{Fatal, Limits, Secret, Side, Suite};
+
+/// What a slot, a frame, a record, as many of them as are read or written at once, or a buffer ends at, in bytes.
+const BORDERS: [usize; 14] = [
+    1,
+    1024,
+    MAX_QUEUED,
+    CONTENT - HEADER,
+    CONTENT,
+    RECORD,
+    Size::Small.bytes(),
+    PACED * (CONTENT - HEADER),
+    PACED * RECORD + 1024,
+    UNPACED * (CONTENT - HEADER),
+    UNPACED * CONTENT,
+    UNPACED * RECORD,
+    UNPACED * RECORD + 1024,
+    Size::Large.bytes(),
+];
 
 /// Two ends whose sending keys change after so many records.
 async fn pair(suite: Suite, update_after: u64) -> [Wire; 2] {
@@ -26,17 +49,39 @@ async fn pair_of(
     others: [bool; 2],
     other: impl Fn(Socket, Records) -> Wire,
 ) -> [Wire; 2] {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    let [near, far] = sockets().await;
     let length = if matches!(suite, Suite::Aes256Gcm) { 48 } else { 32 };
-    let wire = |tcp, side, is_other: bool| {
+    let wire = |socket, side, is_other: bool| {
         let secret = |byte| Secret::new(suite, &vec![byte; length]).unwrap();
         let limits = Limits { update_after, ..Limits::default() };
-        let (socket, records) =
-            (Socket::new(Tcp::of(tcp).unwrap()), Records::new(suite, side, secret(1), secret(2), limits).unwrap());
+        let records = Records::new(suite, side, secret(1), secret(2), limits).unwrap();
         if is_other { other(socket, records) } else { Wire::new(socket, records, &[]) }
     };
-    [wire(near.unwrap(), Side::Client, others[0]), wire(far.unwrap().0, Side::Server, others[1])]
+    [wire(near, Side::Client, others[0]), wire(far, Side::Server, others[1])]
+}
+
+/// Two ends whose records rustls makes.
+async fn pair_of_rustls() -> [Wire; 2] {
+    let [near, far] = sockets().await;
+    let (server, client) = tls_configs();
+    let (near, far) = tokio::join!(
+        TlsConnector::from(Arc::new(client)).connect(SERVER.try_into().unwrap(), near),
+        TlsAcceptor::from(Arc::new(server)).accept(far)
+    );
+    [Wire::of_rustls(near.unwrap().into()), Wire::of_rustls(far.unwrap().into())]
+}
+
+/// The same ends, of which the kernel does not pace some.
+async fn unpaced(pair: impl Future<Output = [Wire; 2]>, at: [bool; 2]) -> [Wire; 2] {
+    let mut wires = pair.await;
+    wires.iter_mut().zip(at).filter(|(_, unpaced)| *unpaced).for_each(|(wire, _)| wire.unpaced());
+    wires
+}
+
+async fn sockets() -> [Socket; 2] {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    [near.unwrap(), far.unwrap().0].map(|tcp| Socket::new(Tcp::of(tcp).unwrap()))
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -147,16 +192,36 @@ fn a_forged_record_ends_the_connection_and_the_peer_is_told() {
     });
 }
 
+#[test]
+fn a_read_of_every_size_around_every_border_arrives_amid_bulk() {
+    const MUCH: usize = 200_000;
+    for border in BORDERS {
+        for size in border - 1..=border + 1 {
+            // After three that fill what there is, as many records are read at once as ever are.
+            let (sizes, lengths) = ([MUCH, MUCH, MUCH, size], [5 * MUCH, 3 * MUCH]);
+            for at in [[false; 2], [true; 2]] {
+                run_over(unpaced(pair(Suite::Aes128Gcm, 1 << 23), at), lengths, &sizes);
+                run_over(unpaced(pair_of_rustls(), at), lengths, &sizes);
+            }
+        }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn every_size_around_every_border_arrives(
         lengths in [0usize..200_000, 0usize..70_000],
-        borders in proptest::collection::vec((0usize..7, 0usize..5), 1..12),
+        borders in proptest::collection::vec((0..BORDERS.len(), 0usize..5), 1..12),
         update_after in 1u64..40,
+        at in any::<[bool; 2]>(),
+        by_rustls in any::<bool>(),
     ) {
-        const BORDERS: [usize; 7] = [1, 1024, CONTENT - HEADER, CONTENT, RECORD, 2 * (CONTENT - HEADER), 4 * RECORD];
         let sizes: Vec<_> = borders.iter().map(|(at, off)| (BORDERS[*at] + off).saturating_sub(2)).collect();
-        run(Suite::Aes128Gcm, update_after, lengths, &sizes);
+        if by_rustls {
+            run_over(unpaced(pair_of_rustls(), at), lengths, &sizes);
+        } else {
+            run_over(unpaced(pair(Suite::Aes128Gcm, update_after), at), lengths, &sizes);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Bytes arrive whole, both ways and on many streams at once.
 
+use super::super::stream::QUEUE;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,6 +65,29 @@ async fn a_thousand_streams_at_once_carry_their_own_bytes() {
         assert_eq!((a.budget_used(), b.budget_used()), (0, 0));
     })
     .await;
+}
+
+/// Credit before the answer, at first, grown once and at its most; the queue before QUIC; and QUIC's own windows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_size_around_every_border_of_credit_arrives_both_ways() {
+    let queue = QUEUE as u64;
+    let borders = [EARLY_CREDIT, INITIAL_CREDIT, 2 * INITIAL_CREDIT, queue, FIRST_WINDOW.into(), MOST_CREDIT, WINDOWS];
+    let (_pair, a, b) = within(links()).await;
+    for border in borders {
+        for bytes in border - 1..=border + 1 {
+            within(async {
+                let mut near = a.open(request()).await.unwrap();
+                let answers = async {
+                    let mut far = b.accept().await.unwrap().accept(Detail::default());
+                    exchange(&mut far, [2, 1], bytes).await
+                };
+                let got = tokio::join!(exchange(&mut near, [1, 2], bytes), answers);
+                assert_eq!(got, (bytes, bytes));
+            })
+            .await;
+        }
+    }
+    assert_eq!((a.budget_used(), b.budget_used()), (0, 0));
 }
 
 /// More than any step of the number of streams: each is told to the peer although QUIC tells it of no small one.

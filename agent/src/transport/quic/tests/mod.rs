@@ -28,6 +28,8 @@ pub(crate) use crate::transport::message::tests::open_request as request;
 use crate::transport::message::{Detail, Frame, Hello, Incarnation, Open, Refused, TraceId};
 
 const BOUND: Duration = Duration::from_secs(20);
+/// The acceptor's name.
+pub(crate) const SERVER: &str = "b.lab";
 
 pub(crate) struct Pair {
     _endpoints: [Endpoint; 2],
@@ -46,7 +48,26 @@ async fn connect_as(dialler: TransportConfig) -> Pair {
 
 /// The same by way of the address that `via` gives for the acceptor's.
 async fn connect_via(dialler: TransportConfig, via: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Pair {
-    let made = rcgen::generate_simple_self_signed(vec!["b.lab".to_owned()]).unwrap();
+    let (server, client) = tls_configs();
+    let server = quinn::crypto::rustls::QuicServerConfig::try_from(server).unwrap();
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
+    server.transport_config(Arc::new(transport_config(Algorithm::default())));
+    let client = quinn::crypto::rustls::QuicClientConfig::try_from(client).unwrap();
+    let mut client = quinn::ClientConfig::new(Arc::new(client));
+    client.transport_config(Arc::new(dialler));
+    let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+    let listening = Endpoint::server(server, any).unwrap();
+    let dialling = Endpoint::client(any).unwrap();
+    let address = via(listening.local_addr().unwrap()).await;
+    let dial = dialling.connect_with(client, address, SERVER).unwrap();
+    let accept = async { listening.accept().await.unwrap().await.unwrap() };
+    let (dialled, accepted) = tokio::join!(dial, accept);
+    Pair { connections: [dialled.unwrap(), accepted], _endpoints: [dialling, listening] }
+}
+
+/// TLS for the two ends, the acceptor's first, with a certificate made for the test.
+pub(crate) fn tls_configs() -> (rustls::ServerConfig, rustls::ClientConfig) {
+    let made = rcgen::generate_simple_self_signed(vec![SERVER.to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
     let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -66,20 +87,7 @@ async fn connect_via(dialler: TransportConfig, via: impl AsyncFnOnce(SocketAddr)
         .with_root_certificates(roots)
         .with_no_client_auth();
     client.alpn_protocols = vec![b"adit/1".to_vec()];
-    let server = quinn::crypto::rustls::QuicServerConfig::try_from(server).unwrap();
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
-    server.transport_config(Arc::new(transport_config(Algorithm::default())));
-    let client = quinn::crypto::rustls::QuicClientConfig::try_from(client).unwrap();
-    let mut client = quinn::ClientConfig::new(Arc::new(client));
-    client.transport_config(Arc::new(dialler));
-    let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    let listening = Endpoint::server(server, any).unwrap();
-    let dialling = Endpoint::client(any).unwrap();
-    let address = via(listening.local_addr().unwrap()).await;
-    let dial = dialling.connect_with(client, address, "b.lab").unwrap();
-    let accept = async { listening.accept().await.unwrap().await.unwrap() };
-    let (dialled, accepted) = tokio::join!(dial, accept);
-    Pair { connections: [dialled.unwrap(), accepted], _endpoints: [dialling, listening] }
+    (server, client)
 }
 
 async fn greeted(pair: &Pair) -> [(QuicLink, PeerHello); 2] {
