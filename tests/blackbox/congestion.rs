@@ -1,15 +1,20 @@
-//! What the agent file's `congestion` is worth to QUIC: bulk over a path that loses one datagram of 100.
+//! The agent file's `congestion`: that status says what was chosen, and what it is worth to QUIC, by bulk over a path that loses one
+//! datagram of 100.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use adit_tests::mesh::SOON;
 use adit_tests::suite::Test;
-use adit_tests::{binary, scratch};
-use anyhow::{Result, ensure};
+use adit_tests::{Mesh, binary, eventually, scratch};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![Test::in_namespaces("bbr_over_quic_keeps_its_pace_through_loss_and_only_who_asks_for_it_has_it", by_name_only)]
+    vec![
+        Test::in_namespaces("bbr_over_quic_keeps_its_pace_through_loss_and_only_who_asks_for_it_has_it", by_name_only),
+        Test::in_namespaces("status_says_which_congestion_control_a_link_has", said_by_status),
+    ]
 }
 
 /// 6 MB there and 6 MB back within 8 s, at 100 Mbit/s and 20 ms. By 1.22 packets ÷ (round trip × √loss) (Mathis et al., 1997)
@@ -81,6 +86,34 @@ fn by_name_only() -> Result<()> {
         ensure!((output.code == Some(0)) == in_time, "{congestion}: {output:?}");
         // Whatever was too slow, no byte of it was wrong.
         ensure!(in_time || output.stdout.contains("broken off"), "{congestion}: {output:?}");
+    }
+    Ok(())
+}
+
+/// As the paths of these hosts are short, it is not the system's.
+fn said_by_status() -> Result<()> {
+    let table: [(&str, &str, &[&str]); 5] = [
+        ("tls", "auto", &["cubic", "reno"]),
+        ("tls", "reno", &["reno"]),
+        ("quic", "auto", &["cubic"]),
+        ("quic", "reno", &["newreno"]),
+        ("quic", "bbr", &["bbr"]),
+    ];
+    for (transport, asked, expected) in table {
+        let mesh = Mesh::pair(transport).agent_lines(&format!("congestion = \"{asked}\"\n")).in_namespaces().build()?;
+        let beta = mesh.start("beta")?;
+        ensure!(beta.peer("alpha")?["congestion"].is_null(), "there is no link");
+        let alpha = mesh.start("alpha")?;
+        for (agent, peer) in [(&alpha, "beta"), (&beta, "alpha")] {
+            eventually("status says what was chosen", SOON, || {
+                let peer = agent.peer(peer)?;
+                let told = peer["congestion"].as_str().with_context(|| peer.to_string())?;
+                ensure!(expected.contains(&told), "{asked} over {transport}: {peer}");
+                let text = agent.adit(&["status"])?.success()?.stdout;
+                ensure!(text.contains("CONGESTION") && text.contains(told), "{text}");
+                Ok(())
+            })?;
+        }
     }
     Ok(())
 }

@@ -220,6 +220,7 @@ pub(crate) fn status() -> Status {
         lanes: if state == PeerState::Up { Lanes { idle: 3, busy: 1 } } else { Lanes::default() },
         certificate: Some("0f".repeat(16)),
         mesh_version: (state == PeerState::Up).then_some(12),
+        congestion: (state == PeerState::Up).then(|| "cubic".into()),
         error: error.map(Into::into),
     };
     Status {

@@ -304,7 +304,7 @@ async fn the_documents_have_the_names_of_the_contract() {
     assert_eq!(keys(&status["config"]), ["applied_at", "error", "loaded_digest", "on_disk_digest", "source"]);
     assert_eq!(keys(&status["config"]["error"]), ["column", "file", "line", "message"]);
     assert_eq!(keys(&status["certificate"]), ["issuer", "not_after", "serial"]);
-    has(&status["peers"][0], "node state path via rtt skew address lanes mesh_version error");
+    has(&status["peers"][0], "node state path via rtt skew address lanes mesh_version congestion error");
     assert_eq!(keys(&status["peers"][0]["lanes"]), ["busy", "idle"]);
     assert_eq!((&status["peers"][0]["via"], &status["peers"][0]["error"]), (&Value::Null, &Value::Null));
     has(&status["services"][0], "name role protocol listen target state connections");

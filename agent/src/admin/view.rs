@@ -148,6 +148,10 @@ pub struct Peer {
     pub mesh_version: Option<u64>,
     /// The serial number, in hex, of the certificate that it has proven on this link.
     pub certificate: Option<String>,
+    /// The congestion control of the link's connections: over TCP the kernel's name of it, over QUIC `cubic`, `newreno` or `bbr`;
+    /// `null` while there is none.
+    #[serde(default)]
+    pub congestion: Option<String>,
     /// Why there is no link, layer first.
     pub error: Option<String>,
 }

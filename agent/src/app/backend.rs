@@ -366,6 +366,7 @@ fn peer_view(peer: &Peer) -> PeerView {
         lanes: Lanes { idle: count(lanes.idle), busy: count(lanes.busy) },
         mesh_version: status.mesh_version,
         certificate: status.certificate,
+        congestion: peer.congestion(),
         error: status.error,
     }
 }

@@ -138,7 +138,7 @@ fn peers(s: &Status, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
         return Ok(());
     }
     writeln!(out)?;
-    let mut table = Table::new(&["PEER", "STATE", "PATH", "RTT", "SKEW", "LANES", "MESH", "ADDRESS"]);
+    let mut table = Table::new(&["PEER", "STATE", "PATH", "RTT", "SKEW", "LANES", "MESH", "CONGESTION", "ADDRESS"]);
     for p in &s.peers {
         table.row([
             plain(&p.node),
@@ -154,6 +154,7 @@ fn peers(s: &Status, paint: Paint, out: &mut dyn Write) -> io::Result<()> {
                 Some(version) if version != s.mesh_version => (Tone::Warn, version.to_string()),
                 version => or_dash(version.map(|v| v.to_string())),
             },
+            or_dash(p.congestion.clone()),
             or_dash(p.address.clone()),
         ]);
         if let Some(error) = &p.error {

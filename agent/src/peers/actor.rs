@@ -56,6 +56,7 @@ struct Running {
     key: [u8; 32],
     mesh_version: u64,
     skew: time::Duration,
+    congestion: Option<String>,
 }
 
 /// A QUIC connection for streams after HELLO.
@@ -324,6 +325,7 @@ impl Actor {
             key: *control.peer.spki_sha256(),
             mesh_version: control.hello.mesh_version,
             skew: control.hello.skew,
+            congestion: control.congestion,
         };
         let clock = self.host.clock;
         let listener = self.host.gossip.listener(&self.peer.name);

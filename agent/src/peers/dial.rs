@@ -11,6 +11,7 @@ use super::path::{DialFailure, FailureClass, Way};
 use crate::host::Host;
 use crate::identity::{ALPN_CTL, ALPN_LANE, ALPN_QUIC, Verdict, VerifiedPeer};
 use crate::refusals::{Layer, Refusal};
+use crate::transport::congestion;
 use crate::transport::connect;
 use crate::transport::failure::Failure;
 use crate::transport::hello::PeerHello;
@@ -44,6 +45,8 @@ pub struct Control {
     pub hello: PeerHello,
     /// Its address.
     pub address: SocketAddr,
+    /// Its congestion control, by the kernel's name. None of the kernel's over QUIC.
+    pub congestion: Option<String>,
 }
 
 impl Control {
@@ -57,13 +60,15 @@ impl Control {
     ) -> Self {
         let address = connection.remote_address();
         // The connection lives as long as a stream of it.
-        Self { stream: Box::new(tokio::io::join(recv, send)), peer, hello, address }
+        Self { stream: Box::new(tokio::io::join(recv, send)), peer, hello, address, congestion: None }
     }
 }
 
 impl From<Secure> for Control {
     fn from(secure: Secure) -> Self {
-        Self { stream: Box::new(secure.wire), peer: secure.peer, hello: secure.hello, address: secure.address }
+        let congestion = congestion::in_use(secure.wire.socket().tcp());
+        let Secure { wire, peer, hello, address, .. } = secure;
+        Self { stream: Box::new(wire), peer, hello, address, congestion }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
 use crate::transport::lane::link::Link;
 use crate::transport::message::{Incarnation, Open};
+use crate::transport::quic::congestion::Algorithm;
 use crate::transport::quic::{PeerShare, QuicLink};
 use crate::vocabulary::{Path, PeerState};
 
@@ -44,6 +45,8 @@ pub struct Status {
     pub certificate: Option<String>,
     /// SHA-256 of its public key (DER SubjectPublicKeyInfo).
     pub key: Option<[u8; 32]>,
+    /// The congestion control of the control connection over TCP, by the kernel's name.
+    pub congestion: Option<String>,
     /// Why there is no link, or not a better one.
     pub error: Option<String>,
     /// The peer's run.
@@ -61,6 +64,7 @@ impl Status {
         mesh_version: None,
         certificate: None,
         key: None,
+        congestion: None,
         error: None,
         incarnation: None,
     };
@@ -169,6 +173,18 @@ impl Peer {
     /// How the link runs, while it is up.
     pub(super) fn path(&self) -> Option<Path> {
         self.status.borrow().path
+    }
+
+    /// The congestion control of the link: over QUIC that of the connection that streams are opened on, else that of the control
+    /// connection, for which it is chosen as it is for lanes.
+    pub fn congestion(&self) -> Option<String> {
+        match self.path()? {
+            Path::Quic => {
+                let quic = self.quic.borrow().clone()?;
+                Algorithm::of(quic.link.connection()).map(|algorithm| algorithm.name().to_owned())
+            }
+            Path::Lane | Path::Relay => self.status.borrow().congestion.clone(),
+        }
     }
 
     /// Opens a stream, waiting for the link and a lane until `deadline`.

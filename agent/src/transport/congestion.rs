@@ -59,7 +59,7 @@ impl Congestion {
 }
 
 /// The name of what a connection uses.
-fn in_use(socket: &impl AsFd) -> Option<String> {
+pub fn in_use(socket: &impl AsFd) -> Option<String> {
     // The kernel fills its field of 16 bytes with zeros.
     let name = SockRef::from(socket).tcp_congestion().ok()?;
     Some(String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned())

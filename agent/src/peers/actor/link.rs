@@ -81,7 +81,7 @@ impl Actor {
             self.host.recent().link_came_up(&self.peer.name, Direction::Out);
             self.host.recent().link_came_up(&self.peer.name, Direction::In);
             let (address, skew, version) = (running.address, running.skew, running.mesh_version);
-            let (serial, key) = (running.serial.clone(), running.key);
+            let (serial, key, congestion) = (running.serial.clone(), running.key, running.congestion.clone());
             self.meter.skew(skew.as_seconds_f64());
             self.peer.status.send_modify(|status| {
                 status.path = Some(path);
@@ -91,6 +91,7 @@ impl Actor {
                 status.mesh_version = Some(version);
                 status.certificate = Some(serial);
                 status.key = Some(key);
+                status.congestion = congestion;
                 status.incarnation = Some(incarnation);
             });
         }
@@ -159,6 +160,7 @@ impl Actor {
                 (status.state, status.error, status.path) = (state, error, path);
                 if path.is_none() {
                     (status.rtt, status.skew, status.certificate, status.key) = (None, None, None, None);
+                    status.congestion = None;
                 }
             }
             changed

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
+use quinn::Connection;
+use quinn::congestion::{Bbr, BbrConfig, ControllerFactory, Cubic, CubicConfig, NewReno, NewRenoConfig};
 
 use crate::vocabulary::Congestion;
 
@@ -37,6 +38,27 @@ impl From<&Congestion> for Algorithm {
 }
 
 impl Algorithm {
+    /// What a connection uses.
+    pub fn of(connection: &Connection) -> Option<Self> {
+        let controller = connection.congestion_state().into_any();
+        if controller.is::<Cubic>() {
+            Some(Self::Cubic)
+        } else if controller.is::<NewReno>() {
+            Some(Self::NewReno)
+        } else {
+            controller.is::<Bbr>().then_some(Self::Bbr)
+        }
+    }
+
+    /// Its name, for operators.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::NewReno => "newreno",
+            Self::Bbr => "bbr",
+        }
+    }
+
     /// What makes the controllers of connections.
     pub fn factory(self) -> Arc<dyn ControllerFactory + Send + Sync> {
         match self {
