@@ -11,8 +11,12 @@ use adit_tests::load::{Server, read_some, round_trip};
 use adit_tests::mesh::SOON;
 use adit_tests::pki::{Authority, Leaf};
 use adit_tests::suite::Test;
-use adit_tests::{Agent, Mesh, Service, eventually, tests};
+use adit_tests::{Agent, Mesh, Service, binary, eventually, hostile, tests};
 use anyhow::{Context as _, Result, anyhow, ensure};
+use rcgen::{CertificateParams, KeyPair};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use serde_json::Value;
 
 const LINES: &str = "[log]\nformat = \"json\"\n[limits]\nlanes_warm = 2\n";
 const WARM: u32 = 2;
@@ -21,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
     tests![new:
         services_that_exchange_their_listeners_refuse_nobody_and_are_then_reached_at_the_others,
         a_root_and_a_certificate_are_exchanged_on_lanes_made_anew_while_connections_go_on,
+        a_certificate_renewed_for_the_same_key_is_what_new_lanes_show_while_connections_go_on,
         a_wrong_agent_file_is_told_by_log_status_and_metrics_until_it_is_mended,
     ]
 }
@@ -164,6 +169,57 @@ fn a_root_and_a_certificate_are_exchanged_on_lanes_made_anew_while_connections_g
         round_trip(client, served, b"untouched", SOON)?;
     }
     ensure!(pids == (alpha.pid()?, beta.pid()?), "another process");
+    for agent in [&alpha, &beta] {
+        ensure!(!agent.log()?.contains("\"link.down\""), "the link was down meanwhile");
+    }
+    Ok(())
+}
+
+/// What the authority of the mesh has issued.
+fn ca(mesh: &Mesh, arguments: &[&str]) -> Result<Value> {
+    let mut command = mesh.place("alpha").command(binary::path()?);
+    command.arg("--dir").arg(mesh.root()).arg("ca").args(arguments).arg("--json");
+    Ok(binary::run(&mut command, binary::BOUND)?.success()?.json()?["certificate"].clone())
+}
+
+/// As an operator renews in time: with the key at hand, and then by a request for a key that never leaves its host.
+fn a_certificate_renewed_for_the_same_key_is_what_new_lanes_show_while_connections_go_on() -> Result<()> {
+    let mesh = Mesh::pair("tls").agent_lines(LINES).build()?;
+    let (alpha, beta, _) = mesh.start_pair()?;
+    let server = mesh.serve("app", "alpha")?;
+    let mut connections = vec![mesh.joined(&server)?];
+    let directory = mesh.directory("alpha");
+    let file = |name: &str| directory.join(name).display().to_string();
+    let key = fs::read_to_string(file("node.key"))?;
+    let request = CertificateParams::default().serialize_request(&KeyPair::from_pem(&key)?)?;
+    fs::write(file("alpha.csr"), request.pem()?)?;
+    let (out, chain, csr) = (directory.display().to_string(), file("node.pem"), file("alpha.csr"));
+    let renewals = [
+        vec!["issue", "alpha", "--out", &out, "--validity", "2d"],
+        vec!["sign", &csr, "--node", "alpha", "--out", &chain, "--validity", "3d"],
+    ];
+    for (arguments, number) in renewals.iter().zip(2..) {
+        let former = alpha.status()?["certificate"].clone();
+        let mut issued = Value::Null;
+        made_anew(&beta, || {
+            issued = ca(&mesh, arguments)?;
+            epoch(&alpha, "identity", number)
+        })?;
+        let own = alpha.status()?["certificate"].clone();
+        ensure!(own["serial"] == issued["serial"] && own["serial"] != former["serial"], "{own}, not {issued}");
+        let until = |of: &Value| of["not_after"].as_str().and_then(|text| text.get(..19)).map(str::to_owned);
+        ensure!(until(&own).is_some() && until(&own) == until(&issued), "{own}, not {issued}");
+        let dialled = mesh.place("beta").connect(mesh.link_address("alpha"), SOON)?;
+        let shown = hostile::shown(dialled, "alpha.lab", hostile::LANE)?;
+        let leaf = CertificateDer::from_pem_slice(&fs::read(&chain)?).map_err(|e| anyhow!("{e:?}"))?;
+        ensure!(shown.first() == Some(&leaf), "new lanes show another certificate than node.pem has");
+        alpha.wait_for_log(&["\"cert.renew\"", issued["serial"].as_str().context("a serial")?], SOON)?;
+        connections.push(mesh.joined(&server)?);
+        for (client, served) in &connections {
+            round_trip(client, served, b"untouched", SOON)?;
+        }
+    }
+    ensure!(fs::read_to_string(file("node.key"))? == key, "another key");
     for agent in [&alpha, &beta] {
         ensure!(!agent.log()?.contains("\"link.down\""), "the link was down meanwhile");
     }

@@ -13,6 +13,7 @@ mod congestion;
 mod crowds;
 mod data;
 mod directories;
+mod doctor;
 mod drain;
 mod editing;
 mod evidence;
@@ -23,7 +24,9 @@ mod limits;
 mod loss;
 mod offerers;
 mod operate;
+mod page;
 mod paths;
+mod prompted;
 mod published;
 mod quic;
 mod refusals;
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         afresh::tests(),
         replaced::tests(),
         published::tests(),
+        prompted::tests(),
         removed::tests(),
         changes::tests(),
         sources::tests(),
@@ -75,6 +79,8 @@ fn main() -> ExitCode {
         audit::tests(),
         faults::tests(),
         simulator::tests(),
+        doctor::tests(),
+        page::tests(),
         rootless::tests(),
     ];
     adit_tests::suite::run(groups.into_iter().flatten().collect())

@@ -44,6 +44,17 @@ pub fn dial(stream: TcpStream, host: &str, alpn: &[u8], identity: Option<&Identi
     judge(Stream::new(&mut connection, &mut stream).read(&mut byte))
 }
 
+/// The certificates, leaf first, that an agent shows to whoever dials it.
+pub fn shown(stream: TcpStream, host: &str, alpn: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let name = ServerName::try_from(host.to_owned())?;
+    let mut connection = ClientConnection::new(Arc::new(client_config(alpn, None)?), name)?;
+    let mut stream = bounded(stream)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    Ok(connection.peer_certificates().context("it has shown none")?.to_vec())
+}
+
 /// A client with this identity, or with none, that accepts whoever answers.
 pub(crate) fn client_config(alpn: &[u8], identity: Option<&Identity>) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider::default_provider().into())

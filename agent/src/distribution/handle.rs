@@ -174,3 +174,21 @@ impl Handle {
         told.await.map_err(|_| stopping())?
     }
 }
+
+#[cfg(test)]
+impl Handle {
+    /// One behind which this judges, for as long as what is returned beside it runs.
+    pub(crate) fn judged_by(
+        judge: impl Fn(Arc<[u8]>) -> Result<Arc<Published>, NotTaken>,
+    ) -> (Self, impl Future<Output = ()>) {
+        let (asks, mut asked) = mpsc::channel::<Ask>(1);
+        let shown = watch::channel(Shown::default()).1;
+        let judges = async move {
+            while let Some(ask) = asked.recv().await {
+                // Who asked may have gone.
+                ask.answer.send(judge(ask.document)).ok();
+            }
+        };
+        (Self { asks, shown }, judges)
+    }
+}

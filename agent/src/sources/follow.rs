@@ -256,3 +256,6 @@ impl<S: MeshSource<Document = Arc<[u8]>> + Send> Follower<S> {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
