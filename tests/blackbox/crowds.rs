@@ -11,7 +11,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 fn idle_connections_fit_in_the_stated_memory_and_give_it_back() -> Result<()> {
-    let mesh = Mesh::pair("tls").in_namespaces().build()?;
+    let mesh = Mesh::pair(Mesh::OWN).in_namespaces().build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
     memory::idle(&mesh, [&alpha, &beta], 1000)
 }

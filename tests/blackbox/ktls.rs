@@ -93,10 +93,8 @@ fn lanes_by_the_kernel_carry_every_byte_and_where_it_cannot_the_agent_says_so() 
 }
 
 fn mixed(node: &str) -> Result<()> {
-    let mesh = Mesh::pair("tls").agent_lines(PATIENT).build()?;
-    let file = mesh.directory(node).join("agent.toml");
-    let text = fs::read_to_string(&file)?;
-    fs::write(&file, format!("record_layer = \"ktls\"\n{text}"))?;
+    let mesh = Mesh::pair(Mesh::OWN).agent_lines(PATIENT).build()?;
+    mesh.record_layer(node, Mesh::KERNEL)?;
     let (alpha, beta, _path) = mesh.start_pair()?;
     let (with, without) = if node == "alpha" { (&alpha, &beta) } else { (&beta, &alpha) };
     has_it_or_says_so(with)?;

@@ -144,9 +144,9 @@ fn wrong_node(transport: &str) -> Result<()> {
         .service(Service::new("app", &["alpha"], &["beta"]))
         .trusting(&trusted)
         .build()?;
-    let gamma = mesh.directory("gamma");
-    let at_alpha = format!("node = \"gamma\"\nlisten = \"{}\"\n", mesh.link_address("alpha"));
-    fs::write(gamma.join("agent.toml"), at_alpha)?;
+    let file = mesh.directory("gamma").join("agent.toml");
+    let [own, alphas] = ["gamma", "alpha"].map(|node| mesh.link_address(node).to_string());
+    fs::write(&file, fs::read_to_string(&file)?.replace(&own, &alphas))?;
     let _gamma = mesh.start("gamma")?;
     let beta = mesh.start("beta")?;
     evidence::of(&beta, &CERTIFICATE, "gamma")?;

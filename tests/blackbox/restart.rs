@@ -90,7 +90,7 @@ fn nothing_left(transport: &str) -> Result<()> {
 }
 
 fn burst() -> Result<()> {
-    let mesh = Mesh::pair("tls").agent_lines("limits.connect = \"60s\"\n").build()?;
+    let mesh = Mesh::pair(Mesh::OWN).agent_lines("limits.connect = \"60s\"\n").build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
     let _server = Server::echo(&mesh.place("alpha"), mesh.target("app", "alpha"))?;
     let burst =

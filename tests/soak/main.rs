@@ -88,7 +88,7 @@ fn run() -> Result<()> {
     let mut soak = Soak::new(&mesh)?;
     let member = authority.issue(&Leaf::of("delta"))?;
     let ways = [("beta", "app"), ("gamma", "app"), ("alpha", "back"), ("gamma", "back")];
-    let ways = ways.map(|(from, service)| Way::new(&mesh, from, service));
+    let ways = ways.map(|(from, service)| Way { dies: from == "gamma", ..Way::new(&mesh, from, service) });
     let _servers = [traffic::serve(&mesh, "app", "alpha")?, traffic::serve(&mesh, "back", "beta")?];
     let state = &State::default();
     let outcome = thread::scope(|scope| {

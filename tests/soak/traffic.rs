@@ -28,11 +28,23 @@ pub(crate) struct Way {
     pub(crate) name: String,
     pub(crate) place: Place,
     pub(crate) entry: SocketAddr,
+    /// Its own agent is killed now and then. The kernel then ends what the application has open, and in order.
+    pub(crate) dies: bool,
 }
 
 impl Way {
     pub(crate) fn new(mesh: &Mesh, from: &str, service: &str) -> Self {
-        Self { name: format!("{from} to {service}"), place: mesh.place(from), entry: mesh.listener(service, from) }
+        Self {
+            name: format!("{from} to {service}"),
+            place: mesh.place(from),
+            entry: mesh.listener(service, from),
+            dies: false,
+        }
+    }
+
+    /// What a wrong ending is called: whether a fault excuses it.
+    fn wrong_ending(&self) -> &'static str {
+        if self.dies { "ended with its agent" } else { "WRONG" }
     }
 
     fn connect(&self, wish: u8) -> Result<TcpStream> {
@@ -101,7 +113,8 @@ pub(crate) fn short(way: &Way, number: u64) -> Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let back = read_some(&stream, sent.len(), BOUND)?;
     ensure!(back == sent, "WRONG: other bytes came back");
-    ensure!(ending(&stream, BOUND)? == Ending::EndOfFile(0), "WRONG: no end of file behind the answer");
+    let how = ending(&stream, BOUND)?;
+    ensure!(how == Ending::EndOfFile(0), "{}: {how:?} instead of an end behind the answer", way.wrong_ending());
     Ok(())
 }
 
@@ -110,11 +123,8 @@ fn bulk(way: &Way, number: u64) -> Result<()> {
     let seed = number % 4;
     let stream = way.connect(ECHO)?;
     let received = exchange(&stream, Content::new(seed, BULK))?;
-    ensure!(
-        received.bytes == BULK && received.digest == digest_of(seed, BULK),
-        "WRONG: bulk, {} bytes",
-        received.bytes
-    );
+    ensure!(received.bytes == BULK, "{}: {} bytes of bulk", way.wrong_ending(), received.bytes);
+    ensure!(received.digest == digest_of(seed, BULK), "WRONG: other bulk came back");
     Ok(())
 }
 
@@ -126,7 +136,8 @@ fn half_close(way: &Way, number: u64) -> Result<()> {
     stream.write_all(&sent)?;
     stream.shutdown(Shutdown::Write)?;
     ensure!(read_some(&stream, sent.len(), BOUND)? == sent, "WRONG: other bytes came back");
-    ensure!(ending(&stream, BOUND)? == Ending::EndOfFile(0), "WRONG: no end of file behind the answer");
+    let how = ending(&stream, BOUND)?;
+    ensure!(how == Ending::EndOfFile(0), "{}: {how:?} instead of an end behind the answer", way.wrong_ending());
     Ok(())
 }
 
@@ -134,7 +145,7 @@ fn reset(way: &Way, number: u64) -> Result<()> {
     let mut stream = way.connect(RESET)?;
     stream.write_all(&number.to_be_bytes())?;
     let how = ending(&stream, BOUND)?;
-    ensure!(matches!(how, Ending::Reset(_)), "WRONG: {how:?} instead of a reset");
+    ensure!(matches!(how, Ending::Reset(_)), "{}: {how:?} instead of a reset", way.wrong_ending());
     Ok(())
 }
 

@@ -26,6 +26,7 @@ pub mod dice;
 pub mod documents;
 pub mod etcd;
 pub mod hostile;
+pub mod layer;
 pub mod load;
 pub mod member;
 pub mod mesh;

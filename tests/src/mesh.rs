@@ -14,6 +14,7 @@ use netsim::{Answer, End, Namespace, Switch, Traffic, veth};
 use crate::addresses::Block;
 use crate::agent::Agent;
 use crate::binary;
+use crate::layer;
 use crate::load::{Ending, ending};
 use crate::pki::Authority;
 use crate::place::Place;
@@ -64,13 +65,14 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// `auto`, `tls`, `quic`, [`REFERENCE`](Mesh::REFERENCE), or [`KERNEL`](Mesh::KERNEL).
+    /// `auto`, `tls`, `quic`, or who makes the records of lanes: [`OWN`](Mesh::OWN), [`REFERENCE`](Mesh::REFERENCE), or
+    /// [`KERNEL`](Mesh::KERNEL).
     pub fn transport(mut self, transport: &str) -> Self {
-        let by_another = [Mesh::REFERENCE, Mesh::KERNEL].contains(&transport);
-        if by_another {
-            self.agent_lines.insert_str(0, &format!("record_layer = \"{transport}\"\n"));
+        let by_whom = [Mesh::OWN, Mesh::REFERENCE, Mesh::KERNEL].contains(&transport);
+        if by_whom {
+            self.agent_lines.insert_str(0, &layer::line(transport));
         }
-        let transport = if by_another { "tls" } else { transport };
+        let transport = if by_whom { "tls" } else { transport };
         transport.clone_into(&mut self.transport);
         self
     }
@@ -106,7 +108,10 @@ impl Builder {
     }
 
     /// Makes the hosts and writes the directories.
-    pub fn build(self) -> Result<Mesh> {
+    pub fn build(mut self) -> Result<Mesh> {
+        if let Some(layer) = layer::of_this_run()?.filter(|_| !layer::chooses(&self.agent_lines)) {
+            self.agent_lines.insert_str(0, &layer::line(layer));
+        }
         let root = scratch::directory()?;
         let (places, addresses, switch) = if self.namespaces { self.hosts()? } else { self.loopback() };
         let mut mesh = Mesh { root, nodes: self.nodes, services: self.services, places, addresses, _switch: switch };
@@ -172,6 +177,8 @@ pub struct Mesh {
 }
 
 impl Mesh {
+    /// Lanes whose records the agent makes, whatever the run of tests is about: for what is said of those alone.
+    pub const OWN: &str = "adit";
     /// Lanes whose records rustls makes.
     pub const REFERENCE: &str = "rustls";
     /// Lanes whose records the kernel makes, if it can.
@@ -244,6 +251,13 @@ impl Mesh {
     /// The same at every node.
     pub fn replace_documents(&self, document: &str) -> Result<()> {
         self.nodes.iter().try_for_each(|node| self.replace_document(node, document))
+    }
+
+    /// Has one node's records made by another than those of the rest. Before it is started.
+    pub fn record_layer(&self, node: &str, layer: &str) -> Result<()> {
+        let file = self.directory(node).join("agent.toml");
+        let text = fs::read_to_string(&file)?;
+        Ok(fs::write(file, layer::replaced(&text, layer))?)
     }
 
     /// The directory of a node.

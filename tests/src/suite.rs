@@ -10,7 +10,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::scratch;
+use crate::{layer, scratch};
 
 /// Most tests wait for a network most of the time, so more of them than cores run at once.
 const AT_ONCE: usize = 6;
@@ -77,6 +77,10 @@ pub fn raise_descriptors() {
 
 /// Runs tests with the usual arguments of a test program.
 pub fn run(tests: Vec<Test>) -> ExitCode {
+    if let Err(error) = layer::of_this_run() {
+        say(&format!("{error:#}"));
+        return ExitCode::FAILURE;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let trials = tests.into_iter().map(trial).collect();

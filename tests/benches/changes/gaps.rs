@@ -30,25 +30,35 @@ fn extra(name: &str) -> Service {
 }
 
 pub(crate) fn gaps(time: Duration) -> Result<()> {
-    let mesh =
-        Mesh::builder(&["alpha", "beta"]).transport("tls").service(app()).service(extra("one")).service(extra("two"));
-    let mesh = mesh.build()?;
+    ["tls", "quic"].into_iter().try_for_each(|transport| gaps_over(transport, time))
+}
+
+fn gaps_over(transport: &'static str, time: Duration) -> Result<()> {
+    let mesh = Mesh::builder(&["alpha", "beta"]).transport(transport);
+    let mesh = mesh.service(app()).service(extra("one")).service(extra("two")).build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
     let agents = [alpha, beta];
     let mut version = 1;
     for what in ["ping-pong", "bulk"] {
         for round in 1..=ROUNDS {
             for changing in [false, true] {
-                let mut seen = during(&mesh, &agents, what, time, changing.then_some(&mut version))?;
+                let changes = changing.then_some(Changes { version: &mut version, transport });
+                let mut seen = during(&mesh, &agents, what, time, changes)?;
                 seen.sort_by(f64::total_cmp);
                 let [median, late, most] = [share(&seen, 0.5), share(&seen, 0.999), share(&seen, 1.0)];
                 let how = if changing { "four changes a second" } else { "no change" };
                 let figures = format!("p50 {median:.3} ms, p99.9 {late:.2} ms, longest {most:.2} ms");
-                say(&format!("gaps: {what}, {how}, round {round}: {figures} ({} seen)", seen.len()));
+                say(&format!("gaps: {what} over {transport}, {how}, round {round}: {figures} ({} seen)", seen.len()));
             }
         }
     }
     Ok(())
+}
+
+/// Changes of the mesh file, from the version in force on.
+struct Changes<'a> {
+    version: &'a mut u64,
+    transport: &'static str,
 }
 
 /// The pauses, in milliseconds.
@@ -57,7 +67,7 @@ fn during(
     agents: &[Agent],
     what: &str,
     time: Duration,
-    mut version: Option<&mut u64>,
+    mut changes: Option<Changes<'_>>,
 ) -> Result<Vec<f64>> {
     let over = AtomicBool::new(false);
     let target = mesh.target("app", "alpha");
@@ -70,21 +80,21 @@ fn during(
     thread::scope(|scope| {
         let load = scope.spawn(|| if what == "bulk" { bulk(&stream, &over) } else { ping_pong(&stream, &over) });
         let start = Instant::now();
-        let mut changes = || -> Result<()> {
+        let mut change = || -> Result<()> {
             while start.elapsed() < time {
-                if let Some(version) = version.as_deref_mut() {
-                    *version += 1;
+                if let Some(Changes { version, transport }) = &mut changes {
+                    **version += 1;
                     let some = [extra("one"), extra("two")].into_iter().zip(0..);
-                    let some = some.filter(|(_, bit)| *version >> bit & 1 == 1).map(|(service, _)| service);
+                    let some = some.filter(|(_, bit)| **version >> bit & 1 == 1).map(|(service, _)| service);
                     let services: Vec<_> = [app()].into_iter().chain(some).collect();
-                    mesh.replace_documents(&mesh.document_of(*version, "tls", &[], &services))?;
-                    all_have(agents, *version, SOON)?;
+                    mesh.replace_documents(&mesh.document_of(**version, transport, &[], &services))?;
+                    all_have(agents, **version, SOON)?;
                 }
                 pass(EVERY);
             }
             Ok(())
         };
-        let changed = changes();
+        let changed = change();
         over.store(true, Relaxed);
         let seen = load.join().map_err(|_| anyhow!("the load panicked"))?;
         changed?;

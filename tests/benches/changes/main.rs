@@ -11,7 +11,7 @@
 //! - `publish`: from the start of `adit publish` to the moment that an agent says it applied the document, on 20 and on 50 agents on this
 //!   machine.
 //! - `gaps`: the longest pause that a receiver of bulk and a ping-pong of 64 bytes each millisecond see, while the mesh file of both agents
-//!   is replaced four times a second, each time with other services, and while nothing changes.
+//!   is replaced four times a second, each time with other services, and while nothing changes: over TLS and over QUIC.
 //! - `large`: what `adit reload` takes for one changed service of a mesh of 1,000 nodes and 1,000 services, and the agent's memory
 //!   by it, beside a mesh of two nodes.
 

@@ -1,4 +1,4 @@
-//! Agents that are killed amid a change start with the old document or the new one, whole.
+//! Agents that are killed amid a change, at other moments in each run, start with the old document or the new one, whole.
 
 use std::fs;
 use std::thread;
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{JSON, moment};
+use super::JSON;
 use crate::agent::Agent;
+use crate::dice::{Dice, by_chance};
 use crate::documents::{kept, publish};
 use crate::mesh::{Mesh, SOON};
 use crate::wait::{eventually, pass};
@@ -19,11 +20,15 @@ const PUBLISH: Duration = Duration::from_millis(400);
 
 /// The mesh file of an agent is replaced `rounds` times, and the agent killed soon after.
 pub fn amid_a_file(rounds: u64) -> Result<()> {
+    by_chance(|dice| kills_amid_a_file(rounds, dice))
+}
+
+fn kills_amid_a_file(rounds: u64, dice: &mut Dice) -> Result<()> {
     let mesh = Mesh::pair("auto").agent_lines(JSON).build()?;
     let mut beta = mesh.start("beta")?;
     for version in 2..2 + rounds {
         mesh.replace_document("beta", &mesh.document(version, "auto", &[]))?;
-        pass(moment(version, FILE));
+        pass(dice.moment(FILE));
         beta.kill()?;
         beta.restart().with_context(|| format!("version {version}"))?;
         let status = beta.status()?;
@@ -37,6 +42,10 @@ pub fn amid_a_file(rounds: u64) -> Result<()> {
 /// A document is published `rounds` times, and the agent that it comes to by way of another one is killed meanwhile: sometimes the
 /// one that it is given to.
 pub fn amid_a_publish(rounds: u64) -> Result<()> {
+    by_chance(|dice| kills_amid_a_publish(rounds, dice))
+}
+
+fn kills_amid_a_publish(rounds: u64, dice: &mut Dice) -> Result<()> {
     let mesh = Mesh::pair("auto").agent_lines(JSON).build()?;
     let (alpha, beta, _) = mesh.start_pair()?;
     let mut agents = [alpha, beta];
@@ -54,7 +63,7 @@ pub fn amid_a_publish(rounds: u64) -> Result<()> {
         let directory = given_to.directory().to_owned();
         let done = thread::scope(|scope| {
             let publishes = scope.spawn(|| crate::documents::publish_in(&directory, &anna, &text(version), &[]));
-            pass(moment(round, PUBLISH));
+            pass(dice.moment(PUBLISH));
             killed.kill()?;
             publishes.join().map_err(|_| anyhow!("it panicked"))?
         })?;

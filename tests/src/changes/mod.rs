@@ -15,7 +15,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::agent::Agent;
-use crate::load::Content;
 use crate::wait::eventually;
 
 /// Lines for an agent file whose log is to be read by a program.
@@ -51,12 +50,4 @@ fn events(agent: &Agent, event: &str) -> Result<Vec<Value>> {
     let log = agent.log()?;
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     Ok(lines.filter(|line| line["target"] == "audit" && line["event"] == event).collect())
-}
-
-/// A moment below `most`, another one for each number, and the same on every run.
-fn moment(number: u64, most: Duration) -> Duration {
-    let mut bytes = [0; 8];
-    Content::new(number, 8).next(&mut bytes);
-    let share = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    most.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }

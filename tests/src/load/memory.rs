@@ -1,7 +1,8 @@
 //! What many connections take of the agents' memory, and whether they give it back.
 //!
-//! The bounds are those that `docs/performance.md` states: what was measured and a quarter more. Resident memory is user space
-//! alone; the kernel's socket buffers are not in it.
+//! The bounds are those that `docs/performance.md` states. Resident memory is user space alone; the kernel's socket buffers are not
+//! in it. What is compared with is not an agent that has just started, but one through which a part of the crowd has come and gone,
+//! and which has had time to give back what it gives back.
 
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use crate::mesh::{Mesh, SOON};
 use crate::place::Place;
 use crate::wait::{eventually, pass};
 
-/// The part of a crowd that comes and goes before the first weighing: threads, pools and allocators have what they keep.
+/// One in so many of a crowd comes and goes before the first weighing: threads, pools and allocators have what they keep.
 const WARM_UP: usize = 8;
 /// How long after a burst an agent gives memory back: its lanes have had time to fall idle and close.
 const REST: Duration = Duration::from_secs(16);
 /// The same on a busy machine.
 const GIVEN_BACK: Duration = Duration::from_secs(60);
-/// What is said to be the start again, in percent of the start.
+/// The most that is left in the end, in percent of the first weighing.
 const AGAIN: u64 = 120;
 
 /// The most that one connection may take of an agent, in bytes, when there are many.
@@ -71,9 +72,10 @@ pub fn stalled(mesh: &Mesh, agents: [&Agent; 2], count: usize, buffers: u32) -> 
     scales.close()
 }
 
-/// Two agents that were weighed before the load, and their load.
+/// Two agents that were weighed before the load and after a warm-up, and their load.
 struct Scales<'a> {
     agents: [&'a Agent; 2],
+    /// After the warm-up and a rest.
     before: [u64; 2],
     crowd: Crowd,
 }
@@ -102,7 +104,7 @@ impl<'a> Scales<'a> {
         Ok(())
     }
 
-    /// Closes all, and waits until the memory is what it was before.
+    /// Closes all, and waits until the memory is what it was before, or a fifth more at the most.
     fn close(mut self) -> Result<()> {
         self.crowd.close()?;
         none_left(self.agents)?;
