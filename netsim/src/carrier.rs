@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::backend::carrier::Carrier;
-
-/// No turn is shorter: the kernel looks at a carrier in a worker of its own.
-const SHORTEST: Duration = Duration::from_millis(1);
+use crate::wire::{Nanos, nanos};
 
 /// What takes carriers away until it is dropped.
 #[derive(Debug)]
 pub(crate) enum NoCarrier {
-    Lasting(#[expect(dead_code, reason = "held for its end")] Taken),
-    InTurns(#[expect(dead_code, reason = "held for its end")] Turns),
+    Lasting(Taken),
+    InTurns(Turns),
 }
 
 impl NoCarrier {
@@ -25,17 +23,24 @@ impl NoCarrier {
         Ok(Self::Lasting(taken))
     }
 
-    /// Takes them for `down`, gives them back for `up`, and so on.
+    /// Takes them for `down`, gives them back for `up`, and so on. Neither may be nothing.
     pub(crate) fn in_turns(carriers: Vec<Carrier>, down: Duration, up: Duration) -> Result<Self, Error> {
         let begun = Instant::now();
         let mut taken = Taken { carriers, count: 0 };
         taken.take()?;
         let (stop, stopped) = sync_channel(0);
-        let lengths = [down.max(SHORTEST), up.max(SHORTEST)];
         let thread = std::thread::Builder::new().name("netsim-carrier".to_owned());
-        let thread = thread.spawn(move || take_turns(taken, begun, lengths, &stopped));
+        let thread = thread.spawn(move || take_turns(taken, begun, nanos(down), nanos(up), &stopped));
         let thread = thread.map_err(Error::kernel("start a thread for a carrier"))?;
         Ok(Self::InTurns(Turns { stop: Some(stop), thread: Some(thread) }))
+    }
+
+    /// Gives them back.
+    pub(crate) fn end(self) -> Result<(), Error> {
+        match self {
+            Self::Lasting(mut taken) => taken.give_back(),
+            Self::InTurns(mut turns) => turns.end(),
+        }
     }
 }
 
@@ -43,16 +48,21 @@ impl NoCarrier {
 #[derive(Debug)]
 pub(crate) struct Turns {
     stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Turns {
+    fn end(&mut self) -> Result<(), Error> {
+        self.stop = None;
+        // One that has panicked has told so.
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(Ok(()))
+    }
 }
 
 impl Drop for Turns {
     fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // One that has panicked has told so.
-            let _ = thread.join();
-        }
+        // A host that has ended has no carrier.
+        let _ = self.end();
     }
 }
 
@@ -72,34 +82,39 @@ impl Taken {
         Ok(())
     }
 
-    fn give_back(&mut self) {
+    /// Gives all back, and tells what went wrong first.
+    fn give_back(&mut self) -> Result<(), Error> {
         let count = std::mem::take(&mut self.count);
-        for carrier in self.carriers.iter().take(count) {
-            // A host that has ended has none.
-            let _ = carrier.give_back();
-        }
+        self.carriers.iter().take(count).map(Carrier::give_back).fold(Ok(()), Result::and)
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.give_back();
+        // A host that has ended has none.
+        let _ = self.give_back();
     }
 }
 
-/// Turns are counted from the beginning, so that what the kernel takes for one does not add up.
-fn take_turns(mut taken: Taken, begun: Instant, lengths: [Duration; 2], stopped: &Receiver<()>) {
-    let mut until = begun;
-    for length in lengths.into_iter().cycle() {
-        until += length;
-        if stopped.recv_timeout(until.saturating_duration_since(Instant::now())) != Err(RecvTimeoutError::Timeout) {
-            return;
+/// Which turn it is follows from the time since the beginning, as it does in the wire: one that the kernel was too slow for is
+/// left out.
+fn take_turns(mut taken: Taken, begun: Instant, down: Nanos, up: Nanos, stopped: &Receiver<()>) -> Result<(), Error> {
+    let into = || nanos(begun.elapsed()) % (down + up);
+    let mut told = Ok(());
+    loop {
+        let away = into() < down;
+        if away && taken.count == 0 {
+            // What was not to be had now may be in the next turn.
+            let _ = taken.take();
+        } else if !away {
+            told = told.and(taken.give_back());
         }
-        if taken.count > 0 {
-            taken.give_back();
-        } else if taken.take().is_err() {
-            // A host that has ended has none.
-            return;
+        let now = into();
+        let left = if now < down { down - now } else { down + up - now };
+        // It may have become the other's turn meanwhile.
+        let left = if (now < down) == away { Duration::from_nanos(left) } else { Duration::ZERO };
+        if stopped.recv_timeout(left) != Err(RecvTimeoutError::Timeout) {
+            return told.and(taken.give_back());
         }
     }
 }

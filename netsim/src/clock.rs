@@ -56,7 +56,9 @@ impl Since {
 
     /// Writes the file of a clock, so that whoever reads it sees either what it said before or this.
     fn write(self, file: &Path) -> io::Result<()> {
-        let new = file.with_extension("new");
+        // No host's name has this sign.
+        let mut new = file.as_os_str().to_owned();
+        new.push("~");
         fs::write(&new, self.text())?;
         fs::rename(new, file)
     }

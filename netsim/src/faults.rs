@@ -19,13 +19,16 @@ use crate::wire::nanos;
 use crate::wire::router::Prefix;
 use crate::{Answer, Error};
 
+/// Of a loose contact.
+const SHORTEST_TURN: Duration = Duration::from_millis(1);
+
 /// A fault. It is over when this is dropped; others go on.
 #[derive(Debug)]
 #[must_use = "the fault is over when this is dropped"]
 pub struct Fault {
     wire: Arc<Wire>,
     number: u64,
-    /// It comes back after the wire's part has ended.
+    /// It is given back after the wire's part has ended.
     carrier: Option<NoCarrier>,
 }
 
@@ -33,9 +36,10 @@ impl Fault {
     /// Ends the fault, as dropping it does, and tells whether that went well.
     ///
     /// # Errors
-    /// When the wire has ended.
-    pub fn heal(self) -> Result<(), Error> {
-        self.end()
+    /// When the wire has ended, or the kernel does not give a carrier back.
+    pub fn heal(mut self) -> Result<(), Error> {
+        let ended = self.end();
+        ended.and(self.carrier.take().map_or(Ok(()), NoCarrier::end))
     }
 
     fn end(&self) -> Result<(), Error> {
@@ -70,11 +74,13 @@ impl Network {
         Ok(fault)
     }
 
-    /// A cable with a loose contact: it is unplugged for `down`, then whole for `up`, and so on.
+    /// A cable with a loose contact: it is unplugged for `down`, then whole for `up`, and so on; for a millisecond each at
+    /// least.
     ///
     /// # Errors
     /// When the kernel does not take the carrier, or the wire has ended.
     pub fn flap(&self, link: LinkId, down: Duration, up: Duration) -> Result<Fault, Error> {
+        let [down, up] = [down, up].map(|turn| turn.max(SHORTEST_TURN));
         let cut = Phase::Cut(Answer::Silence);
         let mut fault = self.begin(both(link), Course::alternating((nanos(down), cut), (nanos(up), Phase::Fine)))?;
         fault.carrier = Some(NoCarrier::in_turns(self.carriers(link), down, up)?);

@@ -168,10 +168,15 @@ pub(crate) fn set_interface_up(interface: &str, up: bool) -> Result<(), Error> {
     messages.send(None).map_err(Error::kernel(format!("take {interface} {}", if up { "up" } else { "down" })))
 }
 
-/// The kernel notices a carrier in a worker of its own, and drops what is sent before that. Waits until it has.
+/// The kernel notices a carrier in a worker of its own, and drops what is sent before that. Waits until it has, unless the
+/// interface is down.
 pub(crate) fn wait_until_running(interface: &str) -> Result<(), Error> {
     wait_until(&format!("find a carrier on {interface}"), || {
         let link = netlink::link(interface)?;
+        let flags = link.get(8..).and_then(|rest| rest.first_chunk());
+        if flags.is_some_and(|flags| u32::from_ne_bytes(*flags) & IFF_UP == 0) {
+            return Ok(true);
+        }
         // Not the flag IFF_RUNNING: that is also set as long as the worker has not looked at a new link.
         Ok(netlink::attribute(link.get(16..).unwrap_or_default(), IFLA_OPERSTATE) == Some(&[IF_OPER_UP]))
     })

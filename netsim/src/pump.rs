@@ -221,10 +221,10 @@ impl Pump {
         }
     }
 
-    /// What was lost between hosts and wire.
-    pub(crate) fn drops(&mut self) -> Result<u64, Error> {
-        let ports: Result<u64, Error> = self.ports.iter_mut().map(|port| port.drops()).sum();
-        Ok(ports? + self.refused)
+    /// What was lost between hosts and wire: at each port, and of what the kernel had no room for.
+    pub(crate) fn drops(&mut self) -> Result<(Vec<u64>, u64), Error> {
+        let ports: Result<_, Error> = self.ports.iter_mut().map(|port| port.drops()).collect();
+        Ok((ports?, self.refused))
     }
 
     fn close(&mut self) {

@@ -51,6 +51,13 @@ fn killed_and_restarted(transport: &str, killed: &str) -> Result<()> {
         let start = Instant::now();
         victim.spawn()?;
         works_again(&mesh, &server, start).with_context(|| format!("round {round}"))?;
+        // What an application asked for that has gone since may come late, and then waits for somebody to take it.
+        eventually("nobody is served any more", SOON, || {
+            adit_tests::wait::drain(&server)?;
+            let left = survivor.status()?["connections"].clone();
+            ensure!(left == 0, "{left} are left");
+            Ok(())
+        })?;
         // The first round is warm-up: pools and allocators have grown to what they need.
         match settled {
             None => settled = Some(Calm::of(survivor)?),

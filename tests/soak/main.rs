@@ -178,6 +178,7 @@ impl<'a> Soak<'a> {
         state.set_trouble(true);
         match round % 4 {
             0 | 2 => {
+                state.set_death(true);
                 self.gamma.kill()?;
                 pass(Duration::from_secs(1));
                 self.gamma.spawn()?;
@@ -190,6 +191,7 @@ impl<'a> Soak<'a> {
         for way in ways {
             eventually(&way.name, RECOVERED, || traffic::short(way, 1))?;
         }
+        state.set_death(false);
         state.set_trouble(false);
         Ok(())
     }

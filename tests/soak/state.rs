@@ -6,6 +6,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
+/// How an ending begins that a kernel makes for an agent that is killed.
+pub(crate) const DIED: &str = "ended with its agent";
 /// What failed, at most so many.
 const TOLD: usize = 20;
 
@@ -19,6 +21,9 @@ pub(crate) struct State {
     trouble: AtomicBool,
     /// How often there was trouble.
     troubles: AtomicU64,
+    /// An agent is killed, or was and has not recovered.
+    death: AtomicBool,
+    deaths: AtomicU64,
     counts: Mutex<BTreeMap<String, Count>>,
     failures: Mutex<Vec<String>>,
 }
@@ -69,6 +74,14 @@ impl State {
         self.trouble.store(trouble, Ordering::SeqCst);
     }
 
+    /// From now on, or no longer, what the killed agent carried may end as a kernel ends it.
+    pub(crate) fn set_death(&self, death: bool) {
+        if death {
+            self.deaths.fetch_add(1, Ordering::SeqCst);
+        }
+        self.death.store(death, Ordering::SeqCst);
+    }
+
     /// How often there was trouble so far.
     pub(crate) fn troubles(&self) -> u64 {
         self.troubles.load(Ordering::SeqCst)
@@ -82,8 +95,10 @@ impl State {
     /// The same with what was well when there had been trouble `before` times.
     pub(crate) fn attempt_since<T>(&self, before: u64, name: &str, act: impl FnOnce() -> Result<T>) -> Option<T> {
         let troubled = self.trouble.load(Ordering::SeqCst);
+        let (death, deaths) = (self.death.load(Ordering::SeqCst), self.deaths.load(Ordering::SeqCst));
         let outcome = act();
-        let excused = troubled || self.troubles() != before;
+        let troubled = troubled || self.troubles() != before;
+        let death = death || self.deaths.load(Ordering::SeqCst) != deaths;
         match outcome {
             Ok(value) => {
                 self.count(name, |c| c.well += 1);
@@ -91,7 +106,8 @@ impl State {
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                if excused && !error.contains("WRONG") {
+                let excused = if error.contains(DIED) { death } else { !error.contains("WRONG") };
+                if troubled && excused {
                     self.count(name, |c| c.excused += 1);
                 } else if self.runs() {
                     self.fail(format!("{name}: {error}"));

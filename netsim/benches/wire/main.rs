@@ -1,7 +1,6 @@
 //! What the wire costs and how exact it is: `cargo bench -p netsim`. Options: `--seconds N` for each flow (2),
 //! `--backend tap` or `packet` for one of them alone, `--part flows`, `crowd`, `datagrams`, `trips`, `delays`, `loss`,
 //! `rates`, `sizes` or `scenarios` for one part alone, and `--captured` to capture every link of two hosts meanwhile.
-//! The column `design` has what the design was based on: figures of a prototype on two cores.
 
 mod traffic;
 
@@ -33,9 +32,9 @@ fn main() -> Outcome {
     let wanted = Wanted { lasts: Duration::from_secs_f64(seconds), part, captured };
     for (name, backend) in [("tap", Backend::Tap), ("packet", Backend::Packet)] {
         if only.is_none_or(|only| only == name) {
-            figure("design", format_args!("  {name}"));
+            say(format_args!("{name}"));
             if let Err(error) = measure(backend, wanted) {
-                figure("", format_args!("  does not work here: {error}"));
+                say(format_args!("  does not work here: {error}"));
             }
         }
     }
@@ -45,11 +44,6 @@ fn main() -> Outcome {
 #[expect(clippy::print_stdout, reason = "what a benchmark is for")]
 fn say(line: std::fmt::Arguments<'_>) {
     println!("{line}");
-}
-
-/// Says a figure behind what the design has in its place.
-fn figure(design: &str, line: std::fmt::Arguments<'_>) {
-    say(format_args!("{design:>16}{line}"));
 }
 
 /// What is measured.
@@ -91,18 +85,14 @@ fn flows(backend: Backend, wanted: Wanted<'_>) -> Outcome {
         let rate = flow(net.left().into(), net.right().into(), wanted.lasts)?;
         let report = net.network.report(Tolerance::default())?;
         let congestion = net.left().congestion_control()?;
-        let design = if delay == 0 { "6–12" } else { "" };
-        figure(
-            design,
-            format_args!("  one TCP flow at {delay} ms ({congestion}): {rate:.2} Gbit/s, {:?}", report.verdict),
-        );
+        say(format_args!("  one TCP flow at {delay} ms ({congestion}): {rate:.2} Gbit/s, {:?}", report.verdict));
         net.finish()?;
     }
     let bare = Bare::new()?;
     bare.namespaces().iter().try_for_each(widen)?;
     let [left, right] = bare.places();
     let rate = flow(left, right, wanted.lasts)?;
-    figure("7–12", format_args!("  one TCP flow over a bare veth pair, without the wire: {rate:.2} Gbit/s"));
+    say(format_args!("  one TCP flow over a bare veth pair, without the wire: {rate:.2} Gbit/s"));
     Ok(())
 }
 
@@ -129,14 +119,14 @@ fn crowd(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     })?;
     let verdict = network.report(Tolerance::default())?.verdict;
     let sum: f64 = rates.iter().sum();
-    figure("13", format_args!("  20 hosts, {} TCP flows: {sum:.2} Gbit/s in all, {verdict:?}", rates.len()));
+    say(format_args!("  20 hosts, {} TCP flows: {sum:.2} Gbit/s in all, {verdict:?}", rates.len()));
     Ok(())
 }
 
 fn small_datagrams(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     let net = Pair::new(backend, Conditions::clean(), wanted)?;
     let (sent, got) = datagrams(net.left().into(), net.right().into(), wanted.lasts)?;
-    figure("", format_args!("  small datagrams: {sent:.0}/s sent, {got:.0}/s arrived"));
+    say(format_args!("  small datagrams: {sent:.0}/s sent, {got:.0}/s arrived"));
     net.finish()
 }
 
@@ -144,28 +134,22 @@ fn trips(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     let net = Pair::new(backend, Conditions::clean(), wanted)?;
     let there = round_trips(net.left().into(), net.right().into(), 2000)?;
     let own = round_trips(net.left().into(), net.left().into(), 2000)?;
-    figure(
-        "",
-        format_args!(
-            "  round trip: p50 {:.1} µs, p99 {:.1} µs; on one host p50 {:.1} µs",
-            at(&there, 0.5) * 1e6,
-            at(&there, 0.99) * 1e6,
-            at(&own, 0.5) * 1e6
-        ),
-    );
+    say(format_args!(
+        "  round trip: p50 {:.1} µs, p99 {:.1} µs; on one host p50 {:.1} µs",
+        at(&there, 0.5) * 1e6,
+        at(&there, 0.99) * 1e6,
+        at(&own, 0.5) * 1e6
+    ));
     net.finish()?;
     let bare = Bare::new()?;
     let [left, right] = bare.places();
     let without = round_trips(left, right, 2000)?;
-    figure(
-        "",
-        format_args!(
-            "  round trip over a bare veth pair, without the wire: p50 {:.1} µs, p99 {:.1} µs",
-            at(&without, 0.5) * 1e6,
-            at(&without, 0.99) * 1e6
-        ),
-    );
-    figure("4–5", format_args!("  the wire adds to that: p50 {:.1} µs", (at(&there, 0.5) - at(&without, 0.5)) * 1e6));
+    say(format_args!(
+        "  round trip over a bare veth pair, without the wire: p50 {:.1} µs, p99 {:.1} µs",
+        at(&without, 0.5) * 1e6,
+        at(&without, 0.99) * 1e6
+    ));
+    say(format_args!("  the wire adds to that: p50 {:.1} µs", (at(&there, 0.5) - at(&without, 0.5)) * 1e6));
     Ok(())
 }
 
@@ -175,16 +159,12 @@ fn delays(backend: Backend, wanted: Wanted<'_>) -> Outcome {
         let count = if delay > 50 { 20 } else { 100 };
         let got = round_trips(net.left().into(), net.right().into(), count)?;
         let report = net.network.report(Tolerance::default())?;
-        let design = if delay == 20 { "20.05, 20.4–21.0" } else { "" };
-        figure(
-            design,
-            format_args!(
-                "  {delay} ms asked: p50 {:.3} ms, p99 {:.3} ms (half of a round trip); the wire late by p99 {:?} at most",
-                at(&got, 0.5) * 500.0,
-                at(&got, 0.99) * 500.0,
-                report.late_p99
-            ),
-        );
+        say(format_args!(
+            "  {delay} ms asked: p50 {:.3} ms, p99 {:.3} ms (half of a round trip); the wire late by p99 {:?} at most",
+            at(&got, 0.5) * 500.0,
+            at(&got, 0.99) * 500.0,
+            report.late_p99
+        ));
     }
     Ok(())
 }
@@ -192,7 +172,7 @@ fn delays(backend: Backend, wanted: Wanted<'_>) -> Outcome {
 fn losses(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     let net = Pair::new(backend, Conditions::clean().loss(0.01), wanted)?;
     let got = lost(&net, 20_000)?;
-    figure("", format_args!("  loss of 1 % asked: {:.2} % got", got * 100.0));
+    say(format_args!("  loss of 1 % asked: {:.2} % got", got * 100.0));
     Ok(())
 }
 
@@ -200,7 +180,7 @@ fn rates(backend: Backend, wanted: Wanted<'_>) -> Outcome {
     for megabits in [10, 100, 1000] {
         let net = Pair::new(backend, Conditions::clean().rate(megabits * 1_000_000, 256 << 10), wanted)?;
         let got = flow(net.left().into(), net.right().into(), wanted.lasts)?;
-        figure("", format_args!("  {megabits} Mbit/s asked: {:.1} Mbit/s of content got", got * 1000.0));
+        say(format_args!("  {megabits} Mbit/s asked: {:.1} Mbit/s of content got", got * 1000.0));
     }
     Ok(())
 }
@@ -233,7 +213,7 @@ impl Pair {
     fn finish(self) -> Outcome {
         if let Some((capture, path)) = self.capture {
             for link in capture.finish()? {
-                figure("", format_args!("    captured {} packets, missed {}", link.written, link.missing));
+                say(format_args!("    captured {} packets, missed {}", link.written, link.missing));
             }
             std::fs::remove_file(path)?;
         }
@@ -296,16 +276,12 @@ fn sizes(backend: Backend, count: usize) -> Outcome {
     let start = Instant::now();
     drop(network);
     let ended = start.elapsed();
-    let design = if count == 100 { "100–200, < 1" } else { "" };
-    figure(
-        design,
-        format_args!(
-            "  {count} hosts: made in {:.0} ms, ended in {:.0} ms, {:.2} MB each",
-            made.as_secs_f64() * 1e3,
-            ended.as_secs_f64() * 1e3,
-            f64::from(u32::try_from(used)?) / 1024.0 / f64::from(u32::try_from(count)?)
-        ),
-    );
+    say(format_args!(
+        "  {count} hosts: made in {:.0} ms, ended in {:.0} ms, {:.2} MB each",
+        made.as_secs_f64() * 1e3,
+        ended.as_secs_f64() * 1e3,
+        f64::from(u32::try_from(used)?) / 1024.0 / f64::from(u32::try_from(count)?)
+    ));
     Ok(())
 }
 
@@ -335,12 +311,9 @@ fn scenarios(backend: Backend, wanted: Wanted<'_>) -> Outcome {
         count += 1;
     }
     let each = start.elapsed() / count;
-    figure(
-        "",
-        format_args!(
-            "  scenarios of 100 ms, one after the other: {:.0} a minute, {each:.0?} each",
-            60.0 / each.as_secs_f64()
-        ),
-    );
+    say(format_args!(
+        "  scenarios of 100 ms, one after the other: {:.0} a minute, {each:.0?} each",
+        60.0 / each.as_secs_f64()
+    ));
     Ok(())
 }

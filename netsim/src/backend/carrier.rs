@@ -67,13 +67,16 @@ impl Carrier {
     pub(crate) fn give_back(&self) -> Result<(), Error> {
         let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.takers = state.takers.saturating_sub(1);
-        if state.takers == 0 {
-            self.inner.set(true)?;
-            // A worker of the kernel lets packets pass again.
-            self.inner.host.run(|| wait_until_running(&self.inner.interface))??;
-            state.excused += self.inner.dropped()?.saturating_sub(state.before);
+        if state.takers > 0 {
+            return Ok(());
         }
-        Ok(())
+        // A worker of the kernel lets packets pass again.
+        let running = || self.inner.host.run(|| wait_until_running(&self.inner.interface))?;
+        let back = self.inner.set(true).and_then(|()| running());
+        // Whatever came of it: until now it was away.
+        let dropped = self.inner.dropped().unwrap_or(state.before);
+        state.excused += dropped.saturating_sub(state.before);
+        back
     }
 
     /// How much the host has dropped so far for want of it.

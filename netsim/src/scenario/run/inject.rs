@@ -15,7 +15,7 @@ use crate::{Cut, Error, Readdressed, Renamed, Skew, Skewed};
 pub(super) enum Active {
     /// It was over at once.
     Over,
-    Wire(#[expect(dead_code, reason = "held for its end")] Vec<crate::Fault>),
+    Wire(Vec<crate::Fault>),
     Readdressed(#[expect(dead_code, reason = "held for its end")] Readdressed),
     Renamed(#[expect(dead_code, reason = "held for its end")] Renamed),
     /// The clocks of these hosts.
@@ -138,7 +138,11 @@ pub(super) fn begin(
 pub(super) fn end(stage: &Stage<'_>, active: Active, notes: &mut Notes) {
     match active {
         // Dropping ends them.
-        Active::Over | Active::Wire(_) | Active::Readdressed(_) | Active::Renamed(_) => {}
+        Active::Over | Active::Readdressed(_) | Active::Renamed(_) => {}
+        Active::Wire(faults) => {
+            let healed = faults.into_iter().map(crate::Fault::heal).fold(Ok(()), Result::and);
+            restored_or_noted("the network", healed, notes);
+        }
         Active::Clock(on, skewed) => {
             let ended = skewed.into_iter().try_for_each(Skewed::heal);
             on.iter().for_each(|host| notes.push((host.clone(), String::new(), "the clock is right".to_owned())));
