@@ -143,10 +143,12 @@ impl Carrier for OverQuic {
         self.stream.poll_lost(cx)
     }
 
-    /// A refusal is the one sure sign that the peer has not served the stream. That it retires says that it would have.
+    /// A refusal is a sure sign that the peer has not served the stream, and that it retires says that it would have. So is the
+    /// end of a retired connection: what was said there has come too late even to be refused.
     fn moved(&self) -> Option<Reason> {
-        let refused = self.said.as_ref().and_then(|_| self.stream.refused())?;
-        (refused.reason == Reason::Draining).then_some(refused.reason)
+        self.said.as_ref()?;
+        let refused = self.stream.refused().is_some_and(|refused| refused.reason == Reason::Draining);
+        (refused || self.stream.was_passed_by()).then_some(Reason::Draining)
     }
 }
 
@@ -255,5 +257,45 @@ mod tests {
         let (end, said) = ending(&mut lost).await;
         assert!(!matches!(end, Ok(Received::Fin | Received::Data)) && said.is_none());
         assert!(!quic.is_retired());
+    }
+
+    #[tokio::test]
+    async fn what_comes_too_late_for_a_retired_connection_is_said_again_and_what_was_served_there_is_not() {
+        let (_pair, a, b) = links().await;
+        let quic = Quic::new(a, Incarnation(2));
+        let mut served = quic.clone().open((request(), b"served".to_vec(), false)).await.unwrap();
+        let mut answered = b.accept().await.unwrap().accept(Detail::default());
+        poll_fn(|cx| answered.poll_flush(cx)).await.unwrap();
+        let reached = timeout(BOUND, poll_fn(|cx| served.stream.poll_opened(cx))).await.unwrap();
+        assert!(matches!(reached, Ok(Ok(_))));
+        let mut late = quic.clone().open((request(), b"late".to_vec(), true)).await.unwrap();
+        b.close(Reason::Superseded);
+        let (end, said) = ending(&mut late).await;
+        assert!(end.is_err() && quic.is_retired());
+        let said = said.unwrap();
+        assert_eq!((&said.1[..], said.2), (&b"late"[..], true));
+        let (end, said) = ending(&mut served).await;
+        assert!(end.is_err() && said.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_has_looked_at_counts_when_a_retired_connection_ends() {
+        let (_pair, a, b) = links().await;
+        let quic = Quic::new(a, Incarnation(2));
+        let mut stream = quic.clone().open((request(), Vec::new(), true)).await.unwrap();
+        poll_fn(|cx| stream.poll_flush(cx)).await.unwrap();
+        let served = async {
+            let mut served = b.accept().await.unwrap().accept(Detail::default());
+            served.finish();
+            while !matches!(poll_fn(|cx| served.poll_received(cx)).await.unwrap(), Received::Fin) {}
+            poll_fn(|cx| served.poll_flush(cx)).await.unwrap();
+            served.settle().await
+        };
+        assert!(timeout(BOUND, served).await.unwrap(), "its end is known");
+        b.close(Reason::Superseded);
+        timeout(BOUND, quic.link.connection().closed()).await.unwrap();
+        let (end, said) = ending(&mut stream).await;
+        assert!(matches!(end, Ok(Received::Fin)) && said.is_none());
+        assert!(matches!(stream.answer(), Some(Ok(_))));
     }
 }

@@ -107,6 +107,8 @@ pub(super) async fn quic(
     let mut closed = pin!(quic.link.connection().closed());
     let mut lingers = None;
     let mut streams = JoinSet::new();
+    // Whether all knew how their streams had ended.
+    let mut told = true;
     loop {
         let left = async {
             match lingers {
@@ -119,7 +121,10 @@ pub(super) async fn quic(
         };
         let request = tokio::select! {
             request = quic.link.accept() => request,
-            Some(_) = streams.join_next() => continue,
+            Some(ended) = streams.join_next() => {
+                told &= ended.unwrap_or(false);
+                continue;
+            }
             () = &mut retires, if lingers.is_none() => {
                 peer.forsake(quic);
                 lingers = Some(Instant::now() + LINGER + 2 * quic.link.connection().rtt());
@@ -127,7 +132,8 @@ pub(super) async fn quic(
             }
             () = left, if streams.is_empty() => {
                 tracing::debug!(peer = %peer.name, "the retired QUIC connection is left");
-                return quic.link.close(Reason::Draining);
+                // Whoever has no answer by then was not served, and learns it so.
+                return quic.link.close(if told { Reason::Superseded } else { Reason::Draining });
             }
             () = &mut ended => return quic.link.close(Reason::LinkLost),
             () = &mut cut => return quic.link.close(Reason::Draining),
@@ -150,6 +156,7 @@ pub(super) async fn quic(
                     stream.settle().await;
                 };
                 timeout(SETTLE, told).await.ok();
+                true
             });
             continue;
         }
@@ -157,7 +164,7 @@ pub(super) async fn quic(
         let ended = peer.run_ended(quic.incarnation);
         streams.spawn(async move {
             services.quic(&proven, Box::new(open), &mut stream, Box::pin(ended)).await;
-            timeout(SETTLE, stream.settle()).await.ok();
+            timeout(SETTLE, stream.settle()).await.unwrap_or(false)
         });
     }
     // A stream that had come to its end in order may still be giving its last bytes to a slow application. The others have

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn::{ReadError, VarInt, WriteError};
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 use super::credit::{INITIAL_CREDIT, Overrun};
 use super::share::Scattered;
@@ -250,7 +250,11 @@ impl QuicStream {
                     self.credit_behind = self.credit_behind.saturating_sub(written.chunks);
                     self.put_credit();
                 }
-                Err(WriteError::ConnectionLost(lost)) => return Poll::Ready(Err(self.breaks(lost.to_string()))),
+                Err(WriteError::ConnectionLost(lost)) => {
+                    // What came before is heard first, above all an answer.
+                    let _lost_as_well = self.read(cx);
+                    return Poll::Ready(Err(self.breaks(lost.to_string())));
+                }
                 Err(WriteError::Stopped(code)) => self.stop_sending(code.into_inner()),
                 Err(_) => self.stop_sending(0),
             }
@@ -282,6 +286,18 @@ impl QuicStream {
             Some(reason) if self.fin_received => Err(Broken(reason.to_string())),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the peer has certainly not served the stream, though it never said so: it has closed the connection after everyone
+    /// whom it served there knew so.
+    pub fn was_passed_by(&self) -> bool {
+        let superseded = VarInt::from_u32(Reason::Superseded.code().into());
+        let unanswered = self.opener && self.answer == Answer::Awaited && self.reset.is_none();
+        // All that came before has been read by then.
+        unanswered
+            && self.broken.is_some()
+            && matches!(self.shared.connection.close_reason(),
+                Some(ConnectionError::ApplicationClosed(close)) if close.error_code == superseded)
     }
 
     fn breaks(&mut self, why: String) -> Broken {

@@ -156,17 +156,19 @@ impl QuicStream {
     }
 
     /// Waits until the peer has everything that was sent, or will not take it: a connection that is closed before loses it.
-    pub async fn settle(&mut self) {
-        if self.has_said_all() {
-            self.end_sending();
-            // Its error says that the connection is lost, which settles it too. What comes is read as before.
-            let mut settled = pin!(self.send.stopped());
-            poll_fn(|cx| {
-                let _nothing_more = self.read(cx);
-                settled.as_mut().poll(cx).map(drop)
-            })
-            .await;
+    /// Whether it then knows how the stream has ended.
+    pub async fn settle(&mut self) -> bool {
+        if !self.has_said_all() {
+            return false;
         }
+        self.end_sending();
+        // Its error says that the connection is lost, which settles it too. What comes is read as before.
+        let mut settled = pin!(self.send.stopped());
+        poll_fn(|cx| {
+            let _nothing_more = self.read(cx);
+            settled.as_mut().poll(cx).map(|settled| settled.is_ok())
+        })
+        .await
     }
 
     /// How the stream was answered, once it was.
