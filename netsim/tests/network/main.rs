@@ -172,7 +172,14 @@ fn listen(at: &Host, ip: IpAddr, port: u16) -> Result<TcpListener, Failed> {
     Ok(at.run(|| TcpListener::bind((ip, port)))??)
 }
 
+/// Asks again where the kernel has closed the socket and has no error to tell by the time that it is looked for.
 fn connect(from: &Host, to: SocketAddr, most: Duration) -> Result<std::io::Result<TcpStream>, Failed> {
+    for _ in 0..2 {
+        match from.run(|| TcpStream::connect_timeout(&to, most))? {
+            Err(error) if error.raw_os_error().is_none() && error.kind() != std::io::ErrorKind::TimedOut => {}
+            outcome => return Ok(outcome),
+        }
+    }
     Ok(from.run(|| TcpStream::connect_timeout(&to, most))?)
 }
 
