@@ -99,7 +99,8 @@ impl Drop for Taken {
 /// Which turn it is follows from the time since the beginning, as it does in the wire: one that the kernel was too slow for is
 /// left out.
 fn take_turns(mut taken: Taken, begun: Instant, down: Nanos, up: Nanos, stopped: &Receiver<()>) -> Result<(), Error> {
-    let into = || nanos(begun.elapsed()) % (down + up);
+    let period = down.saturating_add(up);
+    let into = || nanos(begun.elapsed()) % period;
     let mut told = Ok(());
     loop {
         let away = into() < down;
@@ -110,7 +111,7 @@ fn take_turns(mut taken: Taken, begun: Instant, down: Nanos, up: Nanos, stopped:
             told = told.and(taken.give_back());
         }
         let now = into();
-        let left = if now < down { down - now } else { down + up - now };
+        let left = if now < down { down - now } else { period - now };
         // It may have become the other's turn meanwhile.
         let left = if (now < down) == away { Duration::from_nanos(left) } else { Duration::ZERO };
         if stopped.recv_timeout(left) != Err(RecvTimeoutError::Timeout) {
