@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agent_file;
 pub mod app;
+pub mod awaited;
 pub mod cli;
 pub mod clock;
 pub mod distribution;

@@ -163,63 +163,71 @@ enum Next {
 /// At a disorderly end that did not come from the carrier, the carrier has been told to reset. What the application sees when
 /// its connection is dropped is for the caller to choose by [`End`]. `finished` says that the application's end has been told
 /// on an earlier carrier and is told again by what this one was given. `cut` resolves when somebody else decides that the
-/// connection must end; it is small, because what is handed over by value is stored twice while the connection lives.
-pub async fn splice<C: Carrier>(
-    app: &mut Tcp,
-    carrier: &mut C,
-    limits: Limits<'_>,
-    meter: &Meter,
+/// connection must end.
+///
+/// Not an `async fn`, nor are its callers: what such a function is given it stores twice for as long as it runs, which is as long
+/// as the connection.
+pub fn splice<'a, C: Carrier>(
+    app: &'a mut Tcp,
+    carrier: &'a mut C,
+    limits: Limits<'a>,
+    meter: &'a Meter,
     finished: bool,
     mut cut: impl Future<Output = Reason> + Unpin,
-) -> End {
+) -> impl Future<Output = End> {
     let mut moving = Moving::new(limits, meter, finished);
-    let end = loop {
-        let next = {
-            // Only polled while no read would notice that the application is gone.
-            let mut gone = pin!(app.reset());
-            poll_fn(|cx| {
-                if let Poll::Ready(reason) = Pin::new(&mut cut).poll(cx) {
-                    return Poll::Ready(Next::End(End::Cut(reason)));
-                }
-                if let Poll::Ready(end) = moving.poll(cx, app, carrier, |cx| gone.as_mut().poll(cx)) {
-                    return Poll::Ready(Next::End(end));
-                }
-                if let Some(places) = limits.places
-                    && moving.is_bulk(places.soon)
-                    && let Some(place) = places.take()
-                {
-                    return Poll::Ready(Next::Alone(place));
-                }
-                if moving.again {
-                    // The other direction has had its turn, and other connections have theirs before this task goes on: also those for
-                    // which something has come that nobody has looked for yet.
-                    let _pending = pin!(tokio::task::yield_now()).poll(cx);
-                }
-                Poll::Pending
-            })
-            .await
-        };
-        match next {
-            Next::End(end) => break end,
-            Next::Alone(place) => {
-                if let Some(end) = alone::run(place, &mut moving, app, carrier, &mut cut) {
-                    break end;
+    let places = limits.places;
+    async move {
+        let end = loop {
+            let next = {
+                // Only made while no read would notice that the application is gone.
+                let mut gone = None;
+                poll_fn(|cx| {
+                    if let Poll::Ready(reason) = Pin::new(&mut cut).poll(cx) {
+                        return Poll::Ready(Next::End(End::Cut(reason)));
+                    }
+                    let gone =
+                        |cx: &mut Context<'_>| gone.get_or_insert_with(|| Box::pin(app.reset())).as_mut().poll(cx);
+                    if let Poll::Ready(end) = moving.poll(cx, app, carrier, gone) {
+                        return Poll::Ready(Next::End(end));
+                    }
+                    if let Some(places) = places
+                        && moving.is_bulk(places.soon)
+                        && let Some(place) = places.take()
+                    {
+                        return Poll::Ready(Next::Alone(place));
+                    }
+                    if moving.again {
+                        // The other direction has had its turn, and other connections have theirs before this task goes on:
+                        // also those for which something has come that nobody has looked for yet.
+                        let _pending = pin!(tokio::task::yield_now()).poll(cx);
+                    }
+                    Poll::Pending
+                })
+                .await
+            };
+            match next {
+                Next::End(end) => break end,
+                Next::Alone(place) => {
+                    if let Some(end) = alone::run(place, &mut moving, app, carrier, &mut cut) {
+                        break end;
+                    }
                 }
             }
+        };
+        if matches!(end, End::Lost(_))
+            && let Some(reason) = carrier.moved()
+        {
+            return End::Moved(reason);
         }
-    };
-    if matches!(end, End::Lost(_))
-        && let Some(reason) = carrier.moved()
-    {
-        return End::Moved(reason);
+        if let End::Application(error) = &end {
+            tracing::debug!(%error, "the application's connection has ended with an error");
+        }
+        if let End::Application(_) | End::Cut(_) = end
+            && let Some(reason) = end.reason()
+        {
+            carrier.reset(reason);
+        }
+        end
     }
-    if let End::Application(error) = &end {
-        tracing::debug!(%error, "the application's connection has ended with an error");
-    }
-    if let End::Application(_) | End::Cut(_) = end
-        && let Some(reason) = end.reason()
-    {
-        carrier.reset(reason);
-    }
-    end
 }

@@ -1,16 +1,21 @@
 //! The application connections that are open now, for those who look at them and those who must cut them.
 
+mod cut;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+pub use self::cut::Told;
+
 use dashmap::DashMap;
 use mesh_config::{NodeName, ServiceName};
 use time::OffsetDateTime;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::broadcast;
 
 use crate::reason::Reason;
 use crate::splice::Meter;
+use crate::vocabulary::Path;
 
 /// How many opened and closed connections a slow follower may lag behind before it misses some.
 const FOLLOW_BACKLOG: usize = 1024;
@@ -74,9 +79,9 @@ pub struct Connection {
     /// The node that offers the service, once it is chosen.
     pub to: Chosen,
     /// The application's own address, as its agent sees it.
-    pub client: String,
-    /// How it runs: `lane`, `quic`, `relay`.
-    pub path: OnceLock<&'static str>,
+    pub client: Option<SocketAddr>,
+    /// How it runs.
+    pub path: OnceLock<Path>,
     /// When it was accepted.
     pub opened: OffsetDateTime,
     /// What it has moved.
@@ -84,7 +89,7 @@ pub struct Connection {
     /// What of it the metrics have: from the link, to the link.
     counted: Mutex<(u64, u64)>,
     state: AtomicU8,
-    cut: Mutex<Option<oneshot::Sender<Reason>>>,
+    cut: cut::Cut,
 }
 
 impl Connection {
@@ -113,10 +118,7 @@ impl Connection {
 
     /// Asks for its end. The first reason counts.
     pub fn cut(&self, reason: Reason) {
-        if let Some(sender) = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It may have ended by itself meanwhile.
-            sender.send(reason).ok();
-        }
+        self.cut.ask(reason);
     }
 }
 
@@ -144,7 +146,7 @@ pub struct Opening {
     /// The node that offers it, if it is known yet.
     pub to: Option<NodeName>,
     /// The application's address.
-    pub client: String,
+    pub client: Option<SocketAddr>,
     /// The trace id.
     pub trace: [u8; 16],
     /// The time.
@@ -181,7 +183,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Full`] at the limit.
-    pub fn insert(self: &Arc<Self>, opening: Opening) -> Result<(Entry, oneshot::Receiver<Reason>), Full> {
+    pub fn insert(self: &Arc<Self>, opening: Opening) -> Result<(Entry, Told), Full> {
         let before = self.count.fetch_add(1, Relaxed);
         let limit = self.limit.load(Relaxed);
         if before >= limit {
@@ -189,7 +191,6 @@ impl Table {
             return Err(Full(limit));
         }
         self.peak.fetch_max(before + 1, Relaxed);
-        let (sender, cut) = oneshot::channel();
         let connection = Arc::new(Connection {
             id: self.next.fetch_add(1, Relaxed),
             trace: opening.trace,
@@ -202,12 +203,13 @@ impl Table {
             meter: Meter::default(),
             counted: Mutex::default(),
             state: AtomicU8::new(State::Opening as u8),
-            cut: Mutex::new(Some(sender)),
+            cut: cut::Cut::default(),
         });
         self.live.insert(connection.id, Arc::clone(&connection));
         // No follower is no error.
         drop(self.events.send(Event::Opened(Arc::clone(&connection))));
-        Ok((Entry { table: Arc::clone(self), connection }, cut))
+        let told = Told::of(Arc::clone(&connection));
+        Ok((Entry { table: Arc::clone(self), connection }, told))
     }
 
     /// From now on at most `limit` are let in; those that are there stay.
@@ -266,13 +268,11 @@ impl Drop for Entry {
     }
 }
 
-/// The address of an application for the table: text, so that a peer's word about its client fits too.
-pub fn client_text(address: Option<SocketAddr>) -> String {
-    address.map(|a| a.to_string()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::Context;
+
     use super::*;
 
     fn opening() -> Opening {
@@ -280,7 +280,7 @@ mod tests {
             service: "web".parse().unwrap(),
             from: "a".parse().unwrap(),
             to: None,
-            client: String::new(),
+            client: None,
             trace: [0; 16],
             at: OffsetDateTime::UNIX_EPOCH,
         }
@@ -301,13 +301,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cut_is_heard_whoever_waits_for_it_last_and_again_and_keeps_nobody() {
+        let table = Table::new(1);
+        let (entry, mut told) = table.insert(opening()).unwrap();
+        let counted = Arc::new(());
+        struct Rings(#[expect(dead_code, reason = "only counted")] Arc<()>);
+        impl std::task::Wake for Rings {
+            fn wake(self: Arc<Self>) {}
+        }
+        let other = std::task::Waker::from(Arc::new(Rings(counted.clone())));
+        assert!(Pin::new(&mut told).poll(&mut Context::from_waker(&other)).is_pending());
+        drop(other);
+        assert_eq!(Arc::strong_count(&counted), 2, "it is kept");
+        let connection = Arc::clone(&entry.connection);
+        let waits = tokio::spawn(async move {
+            let first = (&mut told).await;
+            (first, (&mut told).await)
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&counted), 1, "the other one is dropped");
+        connection.cut(Reason::Draining);
+        assert_eq!(waits.await.unwrap(), (Reason::Draining, Reason::Draining));
+    }
+
+    #[tokio::test]
     async fn a_cut_reaches_its_connection_once_and_followers_see_both_ends() {
         let table = Table::new(1);
         let mut follow = table.follow();
-        let (entry, cut) = table.insert(opening()).unwrap();
+        let (entry, mut told) = table.insert(opening()).unwrap();
+        let waits = tokio::spawn(async move { (&mut told).await });
+        tokio::task::yield_now().await;
         entry.cut(Reason::PermitWithdrawn);
         entry.cut(Reason::Draining);
-        assert_eq!(cut.await, Ok(Reason::PermitWithdrawn));
+        assert_eq!(waits.await.unwrap(), Reason::PermitWithdrawn);
         drop(entry);
         assert!(matches!(follow.try_recv(), Ok(Event::Opened(_))));
         assert!(matches!(follow.try_recv(), Ok(Event::Closed(c)) if c.state() == State::Closed));

@@ -33,7 +33,7 @@ use crate::snapshot::Snapshot;
 use crate::sources::Shown as SourceShown;
 use crate::table::{Connection, Event, State};
 use crate::transport::message::TraceId;
-use crate::vocabulary::{Path, PeerState};
+use crate::vocabulary::PeerState;
 
 /// How long one probe of `adit ping` waits.
 const PING: Duration = Duration::from_secs(5);
@@ -378,13 +378,8 @@ fn connection_view(c: &Connection) -> ConnectionView {
         service: c.service.to_string(),
         from: c.from.to_string(),
         to: c.to.get().map(|to| to.to_string()).unwrap_or_default(),
-        client: (!c.client.is_empty()).then(|| c.client.clone()),
-        path: match c.path.get() {
-            Some(&"lane") => Some(Path::Lane),
-            Some(&"quic") => Some(Path::Quic),
-            Some(&"relay") => Some(Path::Relay),
-            _ => None,
-        },
+        client: c.client.map(|client| client.to_string()),
+        path: c.path.get().copied(),
         opened: Timestamp::from(c.opened),
         bytes_in: c.meter.to_app.load(Relaxed),
         bytes_out: c.meter.to_link.load(Relaxed),

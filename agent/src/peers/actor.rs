@@ -192,10 +192,10 @@ impl Actor {
                 Some(Ok(())) = self.moving.join_next() => self.machine.handle_moved(Instant::now().into_std()),
                 Ok(()) = phase.changed() => {
                     let phase = *phase.borrow_and_update();
-                    self.peer.stage.send_modify(|stage| stage.phase = stage.phase.max(phase));
+                    self.peer.stage.change(|stage| stage.phase = stage.phase.max(phase));
                 }
                 () = at(self.cut) => {
-                    self.peer.stage.send_modify(|stage| stage.phase = Phase::Cut);
+                    self.peer.stage.change(|stage| stage.phase = Phase::Cut);
                     self.cut = None;
                 }
                 Some(_) = self.tasks.join_next() => {}

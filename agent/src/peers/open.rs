@@ -23,20 +23,25 @@ use crate::vocabulary::Path;
 ///
 /// # Errors
 /// [`NoStream`] says why there is none in time, or that too many wait already.
-pub async fn first<P: Borrow<Peer> + Sync>(
+pub fn first<P: Borrow<Peer> + Sync>(
     peers: &[P],
     said: Replay,
     deadline: Instant,
-) -> Result<(usize, Stream), NoStream> {
+) -> impl Future<Output = Result<(usize, Stream), NoStream>> + Send {
     let peer = |at: usize| -> &Peer { peers[at].borrow() };
     // A stream for which everything is ready waits for nothing, watches nothing, and needs no memory for that.
     let chosen = (0..peers.len()).find(|&at| peer(at).path().is_some());
-    if let Some(at) = chosen.filter(|&at| peer(at).path() != Some(Path::Quic))
-        && let Some(stream) = from_pool(peer(at), &said)
-    {
-        return Ok((at, stream));
+    let ready = chosen.filter(|&at| peer(at).path() != Some(Path::Quic));
+    let opened = match ready.and_then(|at| Some((at, from_pool(peer(at), &said)?))) {
+        Some(opened) => Ok(opened),
+        None => Err(Box::pin(wait(peers, said, deadline))),
+    };
+    async move {
+        match opened {
+            Ok(opened) => Ok(opened),
+            Err(waits) => waits.await,
+        }
     }
-    Box::pin(wait(peers, said, deadline)).await
 }
 
 async fn wait<P: Borrow<Peer> + Sync>(

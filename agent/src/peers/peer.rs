@@ -17,6 +17,7 @@ use super::pool::{Counts, Pool};
 use super::quic::Quic;
 use super::room::{Full, Room};
 use super::stream::Stream;
+use crate::awaited::Awaited;
 use crate::host::Phase;
 use crate::identity::VerifiedPeer;
 use crate::reason::Reason;
@@ -142,11 +143,11 @@ pub struct Peer {
     /// The QUIC connection that streams are opened on, if the link runs that way.
     pub(super) quic: watch::Sender<Option<Arc<Quic>>>,
     /// The runs of the peer that ended last, newest first: their streams end with them.
-    pub(super) ended: watch::Sender<Vec<Incarnation>>,
+    pub(super) ended: Awaited<Vec<Incarnation>>,
     /// What all QUIC connections of the peer share.
     pub(super) quic_share: PeerShare,
     /// When what runs to the peer is to end.
-    pub(super) stage: watch::Sender<Stage>,
+    pub(super) stage: Awaited<Stage>,
 }
 
 impl Peer {
@@ -212,25 +213,18 @@ impl Peer {
 
     /// Resolves when the peer has shown itself to be another run than `incarnation`: what runs over that is lost.
     pub fn run_ended(&self, incarnation: Incarnation) -> impl Future<Output = ()> + Send + use<> {
-        let mut ended = self.ended.subscribe();
-        async move {
-            if ended.wait_for(|runs| runs.contains(&incarnation)).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        self.ended.until(move |runs| runs.contains(&incarnation))
     }
 
     /// Resolves when the agent, or the link to this peer, has come to `phase`. What was made in `epoch` begins to drain as well
     /// when identity or trust are others.
-    pub(super) async fn reached(&self, phase: Phase, epoch: LaneEpoch) {
-        let over = |now: &Stage| now.phase >= phase || (phase == Phase::Draining && now.epoch.is_after(epoch));
-        // The sender lives as long as `self`.
-        self.stage.subscribe().wait_for(over).await.ok();
+    pub(super) fn reached(&self, phase: Phase, epoch: LaneEpoch) -> impl Future<Output = ()> + Send + use<> {
+        self.stage.until(move |now| now.phase >= phase || (phase == Phase::Draining && now.epoch.is_after(epoch)))
     }
 
     /// Whether the agent stops, or the link to this peer does, rather than what ran over it being replaced.
     pub(super) fn is_draining(&self) -> bool {
-        self.stage.borrow().phase >= Phase::Draining
+        self.stage.look(|now| now.phase >= Phase::Draining)
     }
 
     /// Measures one round trip of the control channel.
@@ -285,9 +279,9 @@ impl Peer {
             status: watch::Sender::new(Status::IDLE),
             commands,
             quic: watch::Sender::new(None),
-            ended: watch::Sender::new(Vec::new()),
+            ended: Awaited::new(Vec::new()),
             quic_share: PeerShare::default(),
-            stage: watch::Sender::new(Stage { phase: Phase::Ready, epoch: LaneEpoch::default() }),
+            stage: Awaited::new(Stage { phase: Phase::Ready, epoch: LaneEpoch::default() }),
         };
         (peer, queue)
     }

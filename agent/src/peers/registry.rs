@@ -13,6 +13,7 @@ use super::pool::Pool;
 use super::pool::policy::LaneEpoch;
 use super::room::Room;
 use super::serve::Serve;
+use crate::awaited::Awaited;
 use crate::host::Host;
 use crate::transport::quic::PeerShare;
 
@@ -76,9 +77,9 @@ impl Peers {
             status: watch::Sender::new(Status::IDLE),
             commands,
             quic: watch::Sender::new(None),
-            ended: watch::Sender::new(Vec::new()),
+            ended: Awaited::new(Vec::new()),
             quic_share: PeerShare::default(),
-            stage: watch::Sender::new(stage),
+            stage: Awaited::new(stage),
         });
         inner.peers.insert(name.clone(), peer.clone());
         // Different for every peer and every run, so that dials do not fall together.

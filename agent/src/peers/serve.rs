@@ -43,6 +43,9 @@ pub trait Answer: Carrier {
 /// Work on a stream.
 pub type Serving<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
+/// Resolves when what a stream runs over is known to be lost.
+pub type Ended<'a> = &'a mut (dyn Future<Output = ()> + Send + Unpin + 'a);
+
 /// What serves the streams that proven peers open, until this side is through with each. The caller settles the stream;
 /// `ended` resolves when what it runs over is known to be lost.
 pub trait Serve: Send + Sync {
@@ -52,7 +55,7 @@ pub trait Serve: Send + Sync {
         peer: &'a VerifiedPeer,
         open: Box<Open>,
         stream: &'a mut Link,
-        ended: Serving<'a>,
+        ended: Ended<'a>,
     ) -> Serving<'a>;
 
     /// Serves one over QUIC.
@@ -61,7 +64,7 @@ pub trait Serve: Send + Sync {
         peer: &'a VerifiedPeer,
         open: Box<Open>,
         stream: &'a mut QuicStream,
-        ended: Serving<'a>,
+        ended: Ended<'a>,
     ) -> Serving<'a>;
 }
 
@@ -161,9 +164,9 @@ pub(super) async fn quic(
             continue;
         }
         let (services, proven) = (services.clone(), proven.clone());
-        let ended = peer.run_ended(quic.incarnation);
+        let mut ended = peer.run_ended(quic.incarnation);
         streams.spawn(async move {
-            services.quic(&proven, Box::new(open), &mut stream, Box::pin(ended)).await;
+            services.quic(&proven, Box::new(open), &mut stream, &mut ended).await;
             timeout(SETTLE, stream.settle()).await.unwrap_or(false)
         });
     }
@@ -184,55 +187,62 @@ fn why(peer: &Peer) -> Reason {
 
 /// Serves a lane until its opener closes it, it is lost, or the agent has drained. Its opener is asked to let go of it when
 /// identity or trust are no longer those of `epoch`.
-pub(super) async fn lane(services: &dyn Serve, peer: &Peer, mut link: Box<Link>, epoch: LaneEpoch) {
-    let mut ended = pin!(peer.run_ended(link.incarnation()));
-    // What every lane waits for it waits for in one place: first for the one, then for the other.
-    let mut phase = pin!(peer.reached(Phase::Draining, epoch));
-    let mut retired = false;
-    let proven = link.peer().clone();
-    loop {
-        let open = tokio::select! {
-            open = link.next_open() => open,
-            () = &mut phase => {
-                if retired {
-                    return link.abort();
-                }
-                retired = true;
-                phase.set(peer.reached(Phase::Cut, epoch));
-                link.retire(why(peer));
-                continue;
-            }
-            () = &mut ended => return link.abort(),
-        };
-        let open = match open {
-            Ok(Some(open)) => open,
-            Ok(None) => return,
-            Err(broken) => {
-                tracing::debug!(peer = %peer.name, %broken, "lane lost");
-                return;
-            }
-        };
-        services.lane(&proven, open, &mut link, Box::pin(ended.as_mut())).await;
-        let settled = loop {
-            tokio::select! {
-                settled = link.settle() => break settled,
+pub(super) fn lane(
+    services: Arc<dyn Serve>,
+    peer: Arc<Peer>,
+    mut link: Box<Link>,
+    epoch: LaneEpoch,
+) -> impl Future<Output = ()> + Send {
+    // Not an `async fn`, which would store twice what it is given.
+    async move {
+        let mut ended = peer.run_ended(link.incarnation());
+        // What every lane waits for it waits for in one place: first for the one, then for the other.
+        let mut phase = peer.reached(Phase::Draining, epoch);
+        let mut retired = false;
+        let proven = link.peer().clone();
+        loop {
+            let open = tokio::select! {
+                open = link.next_open() => match open {
+                    Ok(Some(open)) => open,
+                    Ok(None) => return,
+                    Err(broken) => {
+                        tracing::debug!(peer = %peer.name, %broken, "lane lost");
+                        return;
+                    }
+                },
                 () = &mut phase => {
                     if retired {
                         return link.abort();
                     }
                     retired = true;
-                    phase.set(peer.reached(Phase::Cut, epoch));
-                    link.retire(why(peer));
+                    phase = peer.reached(Phase::Cut, epoch);
+                    link.retire(why(&peer));
+                    continue;
                 }
                 () = &mut ended => return link.abort(),
+            };
+            services.lane(&proven, open, &mut link, &mut ended).await;
+            let settled = loop {
+                tokio::select! {
+                    settled = link.settle() => break settled,
+                    () = &mut phase => {
+                        if retired {
+                            return link.abort();
+                        }
+                        retired = true;
+                        phase = peer.reached(Phase::Cut, epoch);
+                        link.retire(why(&peer));
+                    }
+                    () = &mut ended => return link.abort(),
+                }
+            };
+            if !settled && !retired {
+                return;
             }
-        };
-        if !settled && !retired {
-            return;
-        }
-        if link.is_worn() && !retired {
-            retired = true;
-            link.retire(Reason::Superseded);
+            if link.is_worn() && !retired {
+                retired = true;
+                link.retire(Reason::Superseded);
+            }
         }
     }
 }

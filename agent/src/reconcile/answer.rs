@@ -90,7 +90,7 @@ fn cut_view(cut: &Cut, connections: &[Arc<Connection>]) -> CutConnection {
         service: connection.service.to_string(),
         from: connection.from.to_string(),
         to: connection.to.as_ref().map(ToString::to_string).unwrap_or_default(),
-        client: live.map(|c| c.client.clone()).filter(|client| !client.is_empty()),
+        client: live.and_then(|c| c.client).map(|client| client.to_string()),
         rule: cut.rule.clone(),
         because: cut.because.clone(),
     }

@@ -73,7 +73,8 @@ impl Denied {
 /// Why not.
 pub fn permit(mesh: &Mesh, me: &NodeName, peer: &VerifiedPeer, name: &ServiceName) -> Result<Permit, Denied> {
     decide(mesh, me, peer.node(), name).map(|(service, rule)| Permit {
-        service: name.clone(),
+        // The mesh's own, which all share.
+        service: service.name().clone(),
         peer: peer.node().clone(),
         rule: rule.clone(),
         target: service.target_at(me).clone(),

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use super::bench;
 use super::live::{self, Live};
 use crate::host::{Host, Phase, SIDE_STREAMS};
 use crate::identity::VerifiedPeer;
-use crate::peers::serve::{Answer, Serve, Serving};
+use crate::peers::serve::{Answer, Ended, Serve, Serving};
 use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::Carrier;
-use crate::table::{Opening, client_text};
+use crate::table::{Entry, Opening, Told};
 use crate::tcp::Tcp;
 use crate::transport::connect::{self, reset_unless_in_order};
 use crate::transport::failure::Failure;
@@ -40,7 +39,7 @@ impl Serve for Egress {
         peer: &'a VerifiedPeer,
         open: Box<Open>,
         stream: &'a mut Link,
-        ended: Serving<'a>,
+        ended: Ended<'a>,
     ) -> Serving<'a> {
         Box::pin(serve(&self.0, peer, Path::Lane, open, stream, ended))
     }
@@ -50,43 +49,71 @@ impl Serve for Egress {
         peer: &'a VerifiedPeer,
         open: Box<Open>,
         stream: &'a mut QuicStream,
-        ended: Serving<'a>,
+        ended: Ended<'a>,
     ) -> Serving<'a> {
         Box::pin(serve(&self.0, peer, Path::Quic, open, stream, ended))
     }
 }
 
-async fn serve<S: Answer>(
+fn serve<'a, S: Answer + Send>(
+    host: &'a Host,
+    peer: &'a VerifiedPeer,
+    path: Path,
+    open: Box<Open>,
+    stream: &'a mut S,
+    ended: Ended<'a>,
+) -> impl Future<Output = ()> + Send {
+    // Not an `async fn`, which would store twice what it is given. What is done with before bytes are moved is stored elsewhere.
+    async move {
+        let Some((mut app, entry, mut told)) = Box::pin(begin(host, peer, path, open, stream, &mut *ended)).await
+        else {
+            return;
+        };
+        let mut live = Live::begin(host, &entry, Role::Offer);
+        live.opened();
+        let end = live::run(&live, &mut app, stream, live::cut(&mut told, ended)).await;
+        live.end(end.reason());
+    }
+}
+
+/// What a stream is joined to that is served.
+type Begun = (Tcp, Entry, Told);
+
+/// Does what comes before bytes are moved. Gives nothing if that is all.
+async fn begin<S: Answer>(
     host: &Host,
     peer: &VerifiedPeer,
     path: Path,
     open: Box<Open>,
     stream: &mut S,
-    ended: impl Future<Output = ()>,
-) {
+    ended: Ended<'_>,
+) -> Option<Begun> {
     let Open { purpose, client, trace, .. } = *open;
-    let refused = match purpose {
-        Purpose::Service(name) => service(host, peer, path, name, (client, trace), stream, ended).await,
+    let begun = match purpose {
+        Purpose::Service(name) => service(host, peer, path, name, (client, trace), stream).await,
         // Rare, so their memory is not every stream's.
-        Purpose::Probe(name) => Box::pin(aside(host, ended, probe(host, peer, &name, stream))).await,
-        Purpose::Bench(mode) => Box::pin(aside(host, ended, measure(host, peer, mode, stream))).await,
+        Purpose::Probe(name) => Box::pin(aside(host, ended, probe(host, peer, &name, stream))).await.map(|()| None),
+        Purpose::Bench(mode) => Box::pin(aside(host, ended, measure(host, peer, mode, stream))).await.map(|()| None),
     };
-    if let Err(refused) = refused {
-        host.refuse(Refusal {
-            direction: Direction::In,
-            peer: Some(peer.node().clone()),
-            address: client,
-            service: refused.service,
-            layer: refused.layer,
-            reason: refused.reason.name(),
-            detail: refused.detail,
-        });
-        // What the peer is told says no more than it may know.
-        let told = if refused.layer == Layer::Permit { String::new() } else { refused.told };
-        stream.refuse(refused.reason, &told).ok();
-        // A peer that takes nothing is not waited for.
-        timeout(TOLD, poll_fn(|cx| stream.poll_flush(cx))).await.ok();
-    }
+    let refused = match begun {
+        Ok(begun) => return begun,
+        Err(refused) => refused,
+    };
+    host.refuse(Refusal {
+        direction: Direction::In,
+        peer: Some(peer.node().clone()),
+        address: client,
+        service: refused.service,
+        layer: refused.layer,
+        reason: refused.reason.name(),
+        detail: refused.detail,
+    });
+    // What the peer is told says no more than it may know.
+    let told = if refused.layer == Layer::Permit { String::new() } else { refused.told };
+    stream.refuse(refused.reason, &told).ok();
+    // A peer that takes nothing is not waited for.
+    timeout(TOLD, poll_fn(|cx| stream.poll_flush(cx))).await.ok();
+    None
 }
 
 /// Runs what serves no application: bounded in number, and cut with the link or the agent.
@@ -137,18 +164,17 @@ async fn service<S: Answer>(
     name: ServiceName,
     (client, trace): (Option<SocketAddr>, TraceId),
     stream: &mut S,
-    ended: impl Future<Output = ()>,
-) -> Result<(), Refused> {
+) -> Result<Option<Begun>, Refused> {
     let permit = permitted(host, peer, &name)?;
     let opening = Opening {
-        service: name,
+        service: permit.service().clone(),
         from: peer.node().clone(),
         to: Some(host.me()),
-        client: client_text(client),
+        client,
         trace: trace.0,
         at: host.clock.now(),
     };
-    let (entry, cut) = host.table.insert(opening).map_err(|full| Refused {
+    let (entry, mut told) = host.table.insert(opening).map_err(|full| Refused {
         service: Some(permit.service().clone()),
         layer: Layer::Limit,
         reason: Reason::Limit,
@@ -158,11 +184,10 @@ async fn service<S: Answer>(
     // The mesh may have changed in between, and whoever looked for connections to cut has not seen this one.
     permitted(host, peer, permit.service())?;
     // Nobody has set it before.
-    entry.path.set(path.name()).ok();
-    let mut told = pin!(live::told(cut));
-    let mut app = tokio::select! {
-        app = Box::pin(reach(host, &permit, stream)) => app?,
-        reason = told.as_mut() => return Err(Refused {
+    entry.path.set(path).ok();
+    let app = tokio::select! {
+        app = reach(host, &permit, stream) => app?,
+        reason = &mut told => return Err(Refused {
             service: Some(permit.service().clone()),
             layer: if reason == Reason::PermitWithdrawn { Layer::Permit } else { Layer::Limit },
             reason,
@@ -171,18 +196,8 @@ async fn service<S: Answer>(
         }),
     };
     reset_unless_in_order(&app);
-    if stream.accept(&permit.target().to_string()).is_err() {
-        // Cut in the meantime: so is the target's connection.
-        return Ok(());
-    }
-    let mut live = Live::begin(host, &entry, Role::Offer);
-    live.opened();
-    // Not needed any longer, and every connection would keep it.
-    drop(permit);
-    let mut ended = pin!(ended);
-    let end = live::run(&live, &mut app, stream, live::cut(told.as_mut(), ended.as_mut())).await;
-    live.end(end.reason());
-    Ok(())
+    // If it was cut in the meantime, so is the target's connection.
+    Ok(stream.accept(&permit.target().to_string()).is_ok().then_some((app, entry, told)))
 }
 
 /// Connects to the target, unless the peer goes away before it answers.

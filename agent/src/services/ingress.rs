@@ -1,7 +1,6 @@
 //! Application to mesh: the listeners for services that this node reaches, and what becomes of each connection.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::refusals::{Layer, Refusal};
 use crate::splice::End;
-use crate::table::{Entry, Opening};
+use crate::table::{Entry, Opening, Told};
 use crate::tcp::{Listener, Tcp};
 use crate::transport::connect::{is_exhausted, tune_listener};
 use crate::transport::message::{Open, Purpose, Refused, TraceId};
@@ -56,7 +55,9 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
                 () = &mut draining => break,
                 accepted = listener.accept() => match accepted {
                     Ok((app, client)) => {
-                        sessions.spawn(session(host.clone(), peers.clone(), service.clone(), app, client));
+                        if let Some(session) = session(host.clone(), peers.clone(), &service, app, client) {
+                            sessions.spawn(session);
+                        }
                     }
                     Err(error) if is_exhausted(&error) => {
                         note(&host, None, &service, None, Layer::Limit, "exhausted", error.to_string());
@@ -77,28 +78,38 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
     while sessions.join_next().await.is_some() {}
 }
 
-/// One application's connection, from accept to end.
-async fn session(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, app: Tcp, client: SocketAddr) {
+/// One application's connection, from accept to end; nothing if there are too many.
+fn session(
+    host: Arc<Host>,
+    peers: Arc<Peers>,
+    service: &ServiceName,
+    app: Tcp,
+    client: SocketAddr,
+) -> Option<impl Future<Output = ()> + Send + use<>> {
     let trace = new_trace();
     let opening = Opening {
         service: service.clone(),
         from: host.me(),
         to: None,
-        client: client.to_string(),
+        client: Some(client),
         trace,
         at: host.clock.now(),
     };
-    let (entry, cut) = match host.table.insert(opening) {
+    let (entry, mut told) = match host.table.insert(opening) {
         Ok(inserted) => inserted,
         Err(full) => {
-            return note(&host, None, &service, Some(client), Layer::Limit, Reason::Limit.name(), full.to_string());
+            note(&host, None, service, Some(client), Layer::Limit, Reason::Limit.name(), full.to_string());
+            return None;
         }
     };
+    let mut app = Some(app);
     // Whatever goes wrong, the application is told at once: dropping its connection sends a RST.
-    if let Err(failed) = carry(&host, &peers, &entry, cut, app, client).await {
-        let to = entry.to.get();
-        note(&host, to, &service, Some(client), failed.layer, failed.reason.name(), failed.detail);
-    }
+    Some(async move {
+        if let Err(failed) = carry(&host, &peers, &entry, &mut told, &mut app).await {
+            let to = entry.to.get();
+            note(&host, to, &entry.service, entry.client, failed.layer, failed.reason.name(), failed.detail);
+        }
+    })
 }
 
 struct Failed {
@@ -150,78 +161,82 @@ impl From<&Refused> for Failed {
     }
 }
 
-async fn carry(
-    host: &Host,
-    peers: &Peers,
-    entry: &Entry,
-    cut: oneshot::Receiver<Reason>,
-    mut app: Tcp,
-    client: SocketAddr,
-) -> Result<(), Failed> {
-    let mut live = Live::begin(host, entry, Role::Reach);
-    let deadline = Instant::now() + host.limits().connect;
-    let mut told = std::pin::pin!(live::told(cut));
-    let offering = offering(host, peers, &entry.service)?;
-    if let [only] = &offering[..] {
-        entry.to.set(only.name().clone());
+/// Carries it to its end, which takes its connection away.
+fn carry<'a>(
+    host: &'a Host,
+    peers: &'a Peers,
+    entry: &'a Entry,
+    told: &'a mut Told,
+    taken: &'a mut Option<Tcp>,
+) -> impl Future<Output = Result<(), Failed>> {
+    async move {
+        let Some(app) = taken else { return Ok(()) };
+        let mut live = Live::begin(host, entry, Role::Reach);
+        let deadline = Instant::now() + host.limits().connect;
+        let offering = offering(host, peers, &entry.service)?;
+        if let [only] = &offering[..] {
+            entry.to.set(only.name().clone());
+        }
+        let request = Open {
+            purpose: Purpose::Service(entry.service.clone()),
+            relay: None,
+            client: entry.client,
+            trace: TraceId(entry.trace),
+            credit: 0,
+        };
+        let (chosen, stream) = tokio::select! {
+            opened = open::first(&offering, (request, Vec::new(), false), deadline) => opened?,
+            error = app.reset() => {
+                tracing::debug!(%error, client = ?entry.client, "the application left before a stream was ready");
+                return Ok(());
+            }
+            reason = &mut *told => {
+                return Err(Failed::unanswered(&End::Cut(reason)).unwrap_or_else(|| Failed::withdrawn(&entry.service)));
+            }
+        };
+        let mut far = Far { offering: &offering, at: chosen, deadline };
+        entry.to.set(far.peer().name().clone());
+        if !live.is_permitted() {
+            // Whoever looked for connections to cut did not know yet whom this one leads to.
+            return Err(Failed::withdrawn(&entry.service));
+        }
+        entry.path.set(stream.path()).ok();
+        let (end, stream) = live::run_moving(&mut live, app, stream, told, &mut far).await;
+        let peer = far.peer();
+        live.end(end.reason());
+        // The application has all that it will get; what is left is between the agents.
+        drop(taken.take());
+        let answered = stream.as_ref().and_then(Stream::answer);
+        let failed = match (&answered, &end) {
+            (Some(Err(refused)), End::Far(_)) => Some(Failed::from(refused)),
+            (_, End::Moved(reason)) => {
+                let detail = format!("`{}`: {}, and no other way to it was ready", peer.name(), reason.text());
+                Some(Failed { layer: Layer::Limit, reason: *reason, detail })
+            }
+            (None, end) => Failed::unanswered(end),
+            _ => None,
+        };
+        match (end, stream) {
+            (End::Moved(_), _) | (_, None) => {}
+            (End::Lost(broken), _) => {
+                tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
+            }
+            // What it ran over is lost: nobody is there to be told.
+            (End::Cut(Reason::LinkLost), _) => {}
+            // Its memory is not that of every connection that moves bytes.
+            (end, Some(stream)) => Box::pin(wind_up(peer, stream, told, matches!(end, End::Cut(_)))).await,
+        }
+        failed.map_or(Ok(()), Err)
     }
-    let request = Open {
-        purpose: Purpose::Service(entry.service.clone()),
-        relay: None,
-        client: Some(client),
-        trace: TraceId(entry.trace),
-        credit: 0,
-    };
-    let (chosen, stream) = tokio::select! {
-        opened = open::first(&offering, (request, Vec::new(), false), deadline) => opened?,
-        error = app.reset() => {
-            tracing::debug!(%error, %client, "the application left before a stream was ready");
-            return Ok(());
-        }
-        reason = told.as_mut() => {
-            return Err(Failed::unanswered(&End::Cut(reason)).unwrap_or_else(|| Failed::withdrawn(&entry.service)));
-        }
-    };
-    let mut far = Far { offering: &offering, at: chosen, deadline };
-    entry.to.set(far.peer().name().clone());
-    if !live.is_permitted() {
-        // Whoever looked for connections to cut did not know yet whom this one leads to.
-        return Err(Failed::withdrawn(&entry.service));
-    }
-    entry.path.set(stream.path().name()).ok();
-    let (end, stream) = live::run_moving(&mut live, &mut app, stream, told.as_mut(), &mut far).await;
-    let peer = far.peer();
-    live.end(end.reason());
-    // The application has all that it will get; what is left is between the agents.
-    drop(app);
-    let answered = stream.as_ref().and_then(Stream::answer);
-    let failed = match (&answered, &end) {
-        (Some(Err(refused)), End::Far(_)) => Some(Failed::from(refused)),
-        (_, End::Moved(reason)) => {
-            let detail = format!("`{}`: {}, and no other way to it was ready", peer.name(), reason.text());
-            Some(Failed { layer: Layer::Limit, reason: *reason, detail })
-        }
-        (None, end) => Failed::unanswered(end),
-        _ => None,
-    };
-    match (end, stream) {
-        (End::Moved(_), _) | (_, None) => {}
-        (End::Lost(broken), _) => {
-            tracing::debug!(peer = %peer.name(), service = %entry.service, %broken, "a connection was lost with its lane");
-        }
-        // What it ran over is lost: nobody is there to be told.
-        (End::Cut(Reason::LinkLost), _) => {}
-        (End::Cut(_), Some(stream)) => drop(timeout(WIND_UP, stream.give_back()).await),
-        (_, Some(stream)) => wind_up(peer, stream, told).await,
-    }
-    failed.map_or(Ok(()), Err)
 }
 
-/// Waits for the far end to be through with the stream as well, so that what it ran over can be used again; as long as that
-/// takes, unless somebody cuts it or the peer is gone.
-async fn wind_up(peer: &Peer, stream: Stream, told: Pin<&mut impl Future<Output = Reason>>) {
-    let incarnation = stream.incarnation();
-    let ended = async { peer.run_ended(incarnation).await };
+/// Waits for the far end to be through with the stream as well, so that what it ran over can be used again. As long as that
+/// takes, unless somebody cuts it or the peer is gone; of one that was cut, only for a while.
+async fn wind_up(peer: &Peer, stream: Stream, told: &mut Told, was_cut: bool) {
+    if was_cut {
+        return drop(timeout(WIND_UP, stream.give_back()).await);
+    }
+    let ended = peer.run_ended(stream.incarnation());
     tokio::select! {
         biased;
         () = stream.give_back() => {}
@@ -231,7 +246,7 @@ async fn wind_up(peer: &Peer, stream: Stream, told: Pin<&mut impl Future<Output 
 }
 
 /// The nodes that offer a service, in the order of the mesh file: the first whose link is up serves an application.
-fn offering(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Vec<Arc<Peer>>, Failed> {
+fn offering(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Box<[Arc<Peer>]>, Failed> {
     let snapshot = host.snapshot.load();
     // An application may come in between the change of the mesh and the end of its listener.
     let service_here = snapshot.mesh.service(service.as_str()).filter(|s| s.reachable_from(snapshot.me()));
@@ -241,7 +256,8 @@ fn offering(host: &Host, peers: &Peers, service: &ServiceName) -> Result<Vec<Arc
         let detail = format!("no node of the mesh offers `{service}`");
         return Err(Failed { layer: Layer::NoRoute, reason: Reason::NoPath, detail });
     }
-    Ok(known)
+    // Kept for as long as the connection.
+    Ok(known.into_boxed_slice())
 }
 
 fn note(

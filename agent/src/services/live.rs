@@ -1,12 +1,11 @@
 //! A connection whose bytes are moved: what is counted and told about it, from its opening to its end.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answered::Answered;
@@ -19,11 +18,11 @@ use crate::peers::peer::Peer;
 use crate::peers::stream::Stream;
 use crate::reason::Reason;
 use crate::splice::{self, Carrier, End};
-use crate::table::{Connection, Entry};
+use crate::table::{Connection, Entry, Told};
 use crate::tcp::Tcp;
 use crate::transport::connect::in_order;
 use crate::transport::message::TraceId;
-use crate::vocabulary::{Path, Role};
+use crate::vocabulary::Role;
 
 /// What is held of a connection while its bytes are moved.
 pub struct Live<'a> {
@@ -94,36 +93,32 @@ impl<'a> Live<'a> {
 
 /// Calls `tell` with a connection as its audit events name it.
 pub fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_>) -> T) -> T {
-    let path = match entry.path.get() {
-        Some(&"lane") => Some(Path::Lane),
-        Some(&"quic") => Some(Path::Quic),
-        Some(&"relay") => Some(Path::Relay),
-        _ => None,
-    };
-    let (client, to): (&dyn std::fmt::Display, _) = (&entry.client, entry.to.get());
+    let to = entry.to.get();
     tell(&audit::Connection {
         id: entry.id,
         trace: &TraceId(entry.trace),
         service: &entry.service,
         from: &entry.from,
         to: to.as_ref(),
-        client: (!entry.client.is_empty()).then_some(client),
-        path,
+        client: entry.client.as_ref().map(|client| client as &dyn std::fmt::Display),
+        path: entry.path.get().copied(),
     })
 }
 
 /// Splices until the end of a connection that this side has let in.
-pub async fn run<C: Carrier>(
-    live: &Live<'_>,
-    app: &mut Tcp,
-    stream: &mut C,
+pub fn run<'a, C: Carrier>(
+    live: &'a Live<'_>,
+    app: &'a mut Tcp,
+    stream: &'a mut C,
     cut: impl Future<Output = Reason> + Unpin,
-) -> End {
-    let end = splice::splice(app, stream, live.limits(), &live.entry.meter, false, cut).await;
-    if matches!(end, End::Closed) {
-        in_order(app);
+) -> impl Future<Output = End> {
+    async move {
+        let end = splice::splice(app, stream, live.limits(), &live.entry.meter, false, cut).await;
+        if matches!(end, End::Closed) {
+            in_order(app);
+        }
+        end
     }
-    end
 }
 
 /// The nodes that offer the service of a connection, and the one that it leads to.
@@ -146,72 +141,63 @@ impl<'a> Far<'a> {
 /// Splices until the end of a connection that the far side has yet to let in, over a stream that may move: what its far side
 /// does not serve, because it stops or lets go of what the stream ran over, is said again on another stream, to whichever node
 /// is ready. Gives back the stream that it ended on, unless it ended between two.
-pub async fn run_moving(
-    live: &mut Live<'_>,
-    app: &mut Tcp,
+pub fn run_moving<'a>(
+    live: &'a mut Live<'_>,
+    app: &'a mut Tcp,
     mut stream: Stream,
-    mut told: Pin<&mut impl Future<Output = Reason>>,
-    far: &mut Far<'_>,
-) -> (End, Option<Stream>) {
-    let (limits, entry) = (live.limits(), live.entry);
-    let mut finished = false;
-    let (end, stream) = loop {
-        let mut ended = pin!(far.peer().run_ended(stream.incarnation()));
-        let cut = cut(told.as_mut(), ended.as_mut());
-        let mut watched = Answered::new(&mut stream, |opened| {
-            if opened {
-                live.opened();
-            }
-        });
-        let end = splice::splice(app, &mut watched, limits, &entry.meter, finished, cut).await;
-        let End::Moved(reason) = end else { break (end, Some(stream)) };
-        let Some(replay) = stream.take_replay() else { break (end, None) };
-        finished = replay.2;
-        // What it ran over is let go first: a peer that stops waits for that.
-        drop(stream);
-        // Rare, so its memory is not every connection's.
-        let reopened = Box::pin(async {
-            tokio::select! {
-                reopened = open::first(far.offering, replay, far.deadline) => reopened.map_err(|_| End::Moved(reason)),
-                error = app.reset() => Err(End::Application(error)),
-                reason = told.as_mut() => Err(End::Cut(reason)),
-            }
-        });
-        match reopened.await {
-            Ok((at, next)) => {
-                far.at = at;
-                entry.to.set(far.peer().name().clone());
-                // Whoever looked for connections to cut knew another one.
-                if !live.is_permitted() {
-                    break (End::Cut(Reason::PermitWithdrawn), None);
+    told: &'a mut Told,
+    far: &'a mut Far<'_>,
+) -> impl Future<Output = (End, Option<Stream>)> {
+    async move {
+        let entry = live.entry;
+        let mut finished = false;
+        let (end, stream) = loop {
+            let mut ended = far.peer().run_ended(stream.incarnation());
+            let cut = cut(told, &mut ended);
+            let limits = live.limits();
+            let mut watched = Answered::new(&mut stream, |opened| {
+                if opened {
+                    live.opened();
                 }
-                stream = next;
+            });
+            let end = splice::splice(app, &mut watched, limits, &entry.meter, finished, cut).await;
+            let End::Moved(reason) = end else { break (end, Some(stream)) };
+            let Some(replay) = stream.take_replay() else { break (end, None) };
+            finished = replay.2;
+            // What it ran over is let go first: a peer that stops waits for that.
+            drop(stream);
+            // Rare, so its memory is not every connection's.
+            let reopened = Box::pin(async {
+                tokio::select! {
+                    reopened = open::first(far.offering, replay, far.deadline) => reopened.map_err(|_| End::Moved(reason)),
+                    error = app.reset() => Err(End::Application(error)),
+                    reason = &mut *told => Err(End::Cut(reason)),
+                }
+            });
+            match reopened.await {
+                Ok((at, next)) => {
+                    far.at = at;
+                    entry.to.set(far.peer().name().clone());
+                    // Whoever looked for connections to cut knew another one.
+                    if !live.is_permitted() {
+                        break (End::Cut(Reason::PermitWithdrawn), None);
+                    }
+                    stream = next;
+                }
+                Err(end) => break (end, None),
             }
-            Err(end) => break (end, None),
+        };
+        if matches!(end, End::Closed) {
+            in_order(app);
         }
-    };
-    if matches!(end, End::Closed) {
-        in_order(app);
-    }
-    (end, stream)
-}
-
-/// Resolves when somebody cuts the connection.
-pub async fn told(cut: oneshot::Receiver<Reason>) -> Reason {
-    match cut.await {
-        Ok(reason) => reason,
-        // The table's entry holds the other end for as long as the connection lives.
-        Err(_) => std::future::pending().await,
+        (end, stream)
     }
 }
 
 /// Resolves when somebody cuts the connection, or when what it runs over has `ended`.
-pub fn cut(
-    mut told: Pin<&mut impl Future<Output = Reason>>,
-    mut ended: Pin<&mut impl Future<Output = ()>>,
-) -> impl Future<Output = Reason> + Unpin {
-    poll_fn(move |cx| match told.as_mut().poll(cx) {
+pub fn cut<E: Future<Output = ()> + Unpin>(told: &mut Told, mut ended: E) -> impl Future<Output = Reason> + Unpin {
+    poll_fn(move |cx| match Pin::new(&mut *told).poll(cx) {
         Poll::Ready(reason) => Poll::Ready(reason),
-        Poll::Pending => ended.as_mut().poll(cx).map(|()| Reason::LinkLost),
+        Poll::Pending => Pin::new(&mut ended).poll(cx).map(|()| Reason::LinkLost),
     })
 }

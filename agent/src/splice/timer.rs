@@ -10,8 +10,10 @@ use tokio::time::{Instant, Sleep};
 use super::Limits;
 use crate::reason::Reason;
 
-/// The idle and half-closed limits of one connection. Without limits it holds no timer at all.
-pub(super) struct Timer {
+/// The idle and half-closed limits of one connection. Without limits it holds nothing at all.
+pub(super) struct Timer(Option<Box<Limited>>);
+
+struct Limited {
     idle: Option<Duration>,
     half_closed: Option<Duration>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -20,10 +22,18 @@ pub(super) struct Timer {
 
 impl Timer {
     pub(super) fn new(limits: &Limits<'_>) -> Self {
-        Self { idle: limits.idle, half_closed: limits.half_closed, sleep: None, moved: Instant::now() }
+        let (idle, half_closed) = (limits.idle, limits.half_closed);
+        let limited = || Box::new(Limited { idle, half_closed, sleep: None, moved: Instant::now() });
+        Self((idle.is_some() || half_closed.is_some()).then(limited))
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, moved: bool, half_closed: bool) -> Poll<Reason> {
+        self.0.as_mut().map_or(Poll::Pending, |limited| limited.poll(cx, moved, half_closed))
+    }
+}
+
+impl Limited {
+    fn poll(&mut self, cx: &mut Context<'_>, moved: bool, half_closed: bool) -> Poll<Reason> {
         let half_limit = self.half_closed.filter(|_| half_closed);
         let (limit, reason) = match (self.idle, half_limit) {
             (None, None) => return Poll::Pending,

@@ -133,7 +133,7 @@ impl Actor {
 
     fn serve(&mut self, link: Box<Link>, epoch: LaneEpoch) {
         let (services, peer) = (self.services.clone(), self.peer.clone());
-        self.tasks.spawn(async move { serve::lane(&*services, &peer, link, epoch).await });
+        self.tasks.spawn(serve::lane(services, peer, link, epoch));
     }
 
     /// Dials lanes that the peer asks for, to open streams on.

@@ -68,7 +68,7 @@ impl Actor {
         let mesh = InMesh::of(&snapshot, &self.peer.name);
         self.peer.pool.keep_to(rules(&snapshot, mesh.wanted));
         let epoch = LaneEpoch::from(snapshot.epochs);
-        let renewed = self.peer.stage.send_if_modified(|stage| {
+        let renewed = self.peer.stage.change(|stage| {
             let renewed = epoch.is_after(stage.epoch);
             stage.epoch = epoch;
             renewed
@@ -113,7 +113,7 @@ impl Actor {
         self.went_down();
         self.drain(Reason::NoBusiness);
         self.meter.end();
-        self.peer.stage.send_modify(|stage| stage.phase = stage.phase.max(Phase::Draining));
+        self.peer.stage.change(|stage| stage.phase = stage.phase.max(Phase::Draining));
         self.cut = Some(Instant::now() + LEAVE);
     }
 }

@@ -57,7 +57,7 @@ impl Actor {
                 Action::Up { id: ControlId(id), way, incarnation } => self.came_up(id, way, incarnation),
                 Action::Down(_) => self.went_down(),
                 Action::Ended(incarnation) => {
-                    self.peer.ended.send_modify(|ended| {
+                    self.peer.ended.change(|ended| {
                         ended.truncate(ENDED - 1);
                         ended.insert(0, incarnation);
                     });
@@ -71,7 +71,7 @@ impl Actor {
         let replaced = self.up.take().is_some_and(|before| before.way == way);
         self.up = Some(Up { id, way, replaced, ending: None });
         // A run that had been taken for ended may be the one that lives.
-        self.peer.ended.send_modify(|ended| ended.retain(|run| *run != incarnation));
+        self.peer.ended.change(|ended| ended.retain(|run| *run != incarnation));
         let path = path_of(way);
         if let Some(running) = self.controls.get(&id) {
             // One connection in place of another is the same link.

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::identity::{ALPN_CTL, ALPN_LANE, TlsContext, tests::contexts};
 use crate::peers::peer::Status;
 use crate::peers::registry::Peers;
-use crate::peers::serve::Serving;
+use crate::peers::serve::{Ended, Serving};
 use crate::snapshot::{Epochs, Settings, Snapshot};
 use crate::tcp::Tcp;
 use crate::transport::message::{LaneRole, Open};
@@ -40,11 +40,11 @@ const MESH: &str = r#"
 struct Nothing;
 
 impl Serve for Nothing {
-    fn lane<'a>(&'a self, _: &'a VerifiedPeer, _: Box<Open>, _: &'a mut Link, _: Serving<'a>) -> Serving<'a> {
+    fn lane<'a>(&'a self, _: &'a VerifiedPeer, _: Box<Open>, _: &'a mut Link, _: Ended<'a>) -> Serving<'a> {
         Box::pin(async {})
     }
 
-    fn quic<'a>(&'a self, _: &'a VerifiedPeer, _: Box<Open>, _: &'a mut QuicStream, _: Serving<'a>) -> Serving<'a> {
+    fn quic<'a>(&'a self, _: &'a VerifiedPeer, _: Box<Open>, _: &'a mut QuicStream, _: Ended<'a>) -> Serving<'a> {
         Box::pin(async {})
     }
 }

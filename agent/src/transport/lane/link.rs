@@ -45,6 +45,25 @@ struct Replay {
     fin: bool,
 }
 
+/// Where a piece of what was received is, in half the memory of a range.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Buffers are never as large as this could not say.
+    fn of(range: &Range<usize>) -> Self {
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: place(range.start), end: place(range.end) }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
 /// What the next thing on a lane is.
 enum Signal {
     Data,
@@ -57,7 +76,7 @@ pub struct Link {
     machine: Lane,
     parser: Parser,
     /// Where the DATA for the application is that was received and not taken.
-    pieces: VecDeque<Range<usize>>,
+    pieces: VecDeque<Span>,
     /// How the connection ended, behind those pieces.
     late: Option<Lost>,
     slot_waits: bool,
@@ -66,7 +85,7 @@ pub struct Link {
     address: SocketAddr,
     ended: Option<Received>,
     answer: Option<Result<Opened, Refused>>,
-    replay: Option<Replay>,
+    replay: Option<Box<Replay>>,
     /// Why the peer left without the stream.
     moved: Option<Reason>,
     broken: Option<String>,
@@ -146,7 +165,7 @@ impl Link {
     pub fn open(&mut self, open: Open) -> Result<(), Broken> {
         self.begin();
         self.machine.open(open.clone()).map_err(|e| Broken(e.to_string()))?;
-        self.replay = Some(Replay { open, bytes: Vec::new(), fin: false });
+        self.replay = Some(Box::new(Replay { open, bytes: Vec::new(), fin: false }));
         Ok(())
     }
 
@@ -217,6 +236,8 @@ impl Link {
     /// If it was reset, or the lane lost, in the meantime.
     pub fn accept(&mut self, target: &str) -> Result<(), Broken> {
         let early = self.machine.early_data();
+        // Who waited for the target waits no more.
+        self.watch = None;
         let opened = Opened { credit: 0, target: Detail::new(target) };
         self.machine.accept(opened).map_err(|e| Broken(e.to_string()))?;
         if early < ANSWER_NOW {

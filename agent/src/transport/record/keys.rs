@@ -115,21 +115,8 @@ impl Secret {
         &self.bytes
     }
 
-    /// `HKDF-Expand-Label(secret, label, "", out.len())` (RFC 8446 §7.1).
     fn expand(&self, label: &[u8], out: &mut [u8]) -> Result<(), Unspecified> {
-        struct Len(usize);
-        impl KeyType for Len {
-            fn len(&self) -> usize {
-                self.0
-            }
-        }
-        const PREFIX: &[u8] = b"tls13 ";
-        let len = u16::try_from(out.len()).map_err(|_| Unspecified)?.to_be_bytes();
-        let label_len = u8::try_from(PREFIX.len() + label.len()).map_err(|_| Unspecified)?;
-        let no_context = 0;
-        Prk::new_less_safe(self.suite.hkdf(), self.bytes())
-            .expand(&[&len, &[label_len], PREFIX, label, &[no_context]], Len(out.len()))?
-            .fill(out)
+        expand(self.suite, self.bytes(), label, out)
     }
 
     /// The secret after a key update (RFC 8446 §7.2).
@@ -152,6 +139,23 @@ impl Secret {
         self.expand(b"iv", &mut iv[..])?;
         Ok(iv)
     }
+}
+
+/// `HKDF-Expand-Label(secret, label, "", out.len())` (RFC 8446 §7.1).
+fn expand(suite: Suite, secret: &[u8], label: &[u8], out: &mut [u8]) -> Result<(), Unspecified> {
+    struct Len(usize);
+    impl KeyType for Len {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    const PREFIX: &[u8] = b"tls13 ";
+    let len = u16::try_from(out.len()).map_err(|_| Unspecified)?.to_be_bytes();
+    let label_len = u8::try_from(PREFIX.len() + label.len()).map_err(|_| Unspecified)?;
+    let no_context = 0;
+    Prk::new_less_safe(suite.hkdf(), secret)
+        .expand(&[&len, &[label_len], PREFIX, label, &[no_context]], Len(out.len()))?
+        .fill(out)
 }
 
 /// How many keys are held ready for use in the whole process, by those who [rest](Keys::rest) as well. What is made ready of a key
@@ -180,8 +184,8 @@ impl Drop for Ready {
 /// The keys of one direction in force, and the number of the next record under them. Not `Clone`: two that count from
 /// the same number would use a nonce twice.
 pub(super) struct Keys {
-    secret: Secret,
-    /// The key and what nonces are made of, behind one another. On the heap for the same reason as the secret.
+    suite: Suite,
+    /// The secret, the key, and what nonces are made of, behind one another. On the heap for the same reason as a [`Secret`].
     bytes: Zeroizing<Box<[u8]>>,
     /// What is made of the key, unless this rests.
     ready: Option<Ready>,
@@ -198,13 +202,15 @@ impl Keys {
     /// The keys of `secret`, none of whose records has been sealed or opened yet.
     pub(super) fn new(secret: Secret) -> Result<Self, KeyError> {
         let suite = secret.suite();
-        let len = suite.aead().key_len();
-        let mut bytes = Zeroizing::new(vec![0; len + NONCE_LEN].into_boxed_slice());
-        let (key, iv) = bytes.split_at_mut(len);
+        let (secret_len, key_len) = (suite.secret_len(), suite.aead().key_len());
+        let mut bytes = Zeroizing::new(vec![0; secret_len + key_len + NONCE_LEN].into_boxed_slice());
+        let (kept, keys) = bytes.split_at_mut(secret_len);
+        kept.copy_from_slice(secret.bytes());
+        let (key, iv) = keys.split_at_mut(key_len);
         secret.expand(b"key", key)?;
         secret.expand(b"iv", iv)?;
         let ready = Some(Ready::new(suite, key)?);
-        Ok(Self { secret, bytes, ready, sequence: 0 })
+        Ok(Self { suite, bytes, ready, sequence: 0 })
     }
 
     /// Keeps no more than what the key can be made ready of again, if many keys are held ready. For one that is not used for
@@ -218,12 +224,17 @@ impl Keys {
 
     /// Goes on with the next secret; the old one is wiped.
     pub(super) fn update(&mut self) -> Result<(), KeyError> {
-        *self = Self::new(self.secret.next()?)?;
+        *self = Self::new(self.secret().next()?)?;
         Ok(())
     }
 
     pub(super) fn suite(&self) -> Suite {
-        self.secret.suite()
+        self.suite
+    }
+
+    /// The secret that they are made of.
+    fn secret(&self) -> Secret {
+        Secret { suite: self.suite, bytes: Zeroizing::new(self.bytes[..self.suite.secret_len()].into()) }
     }
 
     /// How many nonces were taken under these keys.
@@ -233,12 +244,12 @@ impl Keys {
 
     /// The keys for somebody else who goes on with the next record.
     pub(super) fn crypto_info(&self) -> Result<CryptoInfo, KeyError> {
-        CryptoInfo::new(&self.secret, self.sequence)
+        CryptoInfo::new(&self.secret(), self.sequence)
     }
 
     /// The secret, and how many nonces were taken under its keys.
     pub(super) fn into_secret(self) -> (Secret, u64) {
-        (self.secret, self.sequence)
+        (self.secret(), self.sequence)
     }
 
     /// The key, and the nonce for the next record (RFC 8446 §5.3), which is never given out again.
@@ -248,18 +259,18 @@ impl Keys {
     #[inline]
     pub(super) fn take_nonce(&mut self) -> Result<(&LessSafeKey, Nonce), Fatal> {
         let next = self.sequence.checked_add(1).ok_or(Fatal::Internal)?;
-        let (key, iv) = self.bytes.split_last_chunk::<NONCE_LEN>().ok_or(Fatal::Internal)?;
+        let (kept, iv) = self.bytes.split_last_chunk::<NONCE_LEN>().ok_or(Fatal::Internal)?;
         let mut nonce = *iv;
         for (byte, number) in nonce[NONCE_LEN - 8..].iter_mut().zip(self.sequence.to_be_bytes()) {
             *byte ^= number;
         }
         let ready = match &mut self.ready {
             Some(ready) => ready,
-            resting => resting.insert(Ready::new(self.secret.suite(), key)?),
+            resting => resting.insert(Ready::new(self.suite, &kept[self.suite.secret_len()..])?),
         };
         self.sequence = next;
         #[cfg(test)]
-        super::tests::nonces::note(self.secret.bytes(), nonce);
+        super::tests::nonces::note(&kept[..self.suite.secret_len()], nonce);
         Ok((&ready.0, Nonce::assume_unique_for_key(nonce)))
     }
 

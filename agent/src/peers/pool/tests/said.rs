@@ -61,7 +61,7 @@ async fn opened_leaves_with_the_first_bytes_of_the_target() {
     poll_fn(|cx| end.poll_flush(cx)).await.unwrap();
     assert_eq!(hear(&mut lease.link).await, Received::Data);
     assert_eq!(lease.link.chunk(), b"first bytes");
-    assert!(matches!(lease.link.answer(), Some(Ok(opened)) if opened.target.as_str() == "a target"));
+    assert!(matches!(lease.link.answer(), Some(Ok(_))));
 }
 
 #[tokio::test]

@@ -4,13 +4,13 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll, ready};
 
-use super::{Link, Signal};
+use super::{Link, Signal, Span};
 use crate::reason::Reason;
 use crate::splice::{Broken, Carrier, Received};
 use crate::tcp::Tcp;
 use crate::transport::frame::Item;
 use crate::transport::lane::machine::{Event, MAX_QUEUED, Piece};
-use crate::transport::message::{Detail, Frame, Refused};
+use crate::transport::message::{Detail, Frame, Purpose, Refused};
 use crate::transport::wire::Lost;
 
 /// The most pieces of DATA that are handed to the application at once.
@@ -89,7 +89,7 @@ impl Link {
                     // The parser has taken the header, in this call or an earlier one, and this piece right behind it.
                     Ok(Piece::Deliver) => {
                         let piece = self.wire.advance(used, len);
-                        self.pieces.push_back(piece);
+                        self.pieces.push_back(Span::of(&piece));
                     }
                     Ok(Piece::Discard) => drop(self.wire.advance(used, 0)),
                     Err(error) => return Err(self.violation(&error)),
@@ -215,8 +215,12 @@ impl Carrier for Link {
             };
             match signal {
                 Signal::Data => return Poll::Ready(Ok(Received::Data)),
-                Signal::Event(Event::Opened(opened)) => {
-                    self.replay = None;
+                Signal::Event(Event::Opened(mut opened)) => {
+                    let asked = self.replay.take().map(|replay| replay.open.purpose);
+                    if matches!(asked, Some(Purpose::Service(_))) {
+                        // Nobody asks for it, and every connection would keep it.
+                        opened.target = Detail::default();
+                    }
                     self.answer = Some(Ok(opened));
                     if std::mem::take(&mut self.slot_waits) {
                         // The sending side has been polled before this and waits for it.
@@ -239,13 +243,13 @@ impl Carrier for Link {
     }
 
     fn chunk(&self) -> &[u8] {
-        self.pieces.front().map_or(&[], |piece| self.wire.bytes(piece.clone()))
+        self.pieces.front().map_or(&[], |piece| self.wire.bytes(piece.range()))
     }
 
     fn consume(&mut self, mut len: usize) {
         while let Some(piece) = self.pieces.front_mut() {
-            let mine = len.min(piece.len());
-            piece.start += mine;
+            let mine = len.min(piece.range().len());
+            *piece = Span::of(&(piece.range().start + mine..piece.range().end));
             len -= mine;
             if piece.start < piece.end {
                 break;
@@ -258,7 +262,7 @@ impl Carrier for Link {
         let mut chunks: [IoSlice<'_>; MOST_PIECES] = std::array::from_fn(|_| IoSlice::new(&[]));
         let used = self.pieces.len().min(MOST_PIECES);
         for (chunk, piece) in chunks.iter_mut().zip(&self.pieces) {
-            *chunk = IoSlice::new(self.wire.bytes(piece.clone()));
+            *chunk = IoSlice::new(self.wire.bytes(piece.range()));
         }
         let written = ready!(write(&chunks[..used]))?;
         self.consume(written);
