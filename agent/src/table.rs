@@ -86,8 +86,8 @@ pub struct Connection {
     pub opened: OffsetDateTime,
     /// What it has moved.
     pub meter: Meter,
-    /// What of it the metrics have: from the link, to the link.
-    counted: Mutex<(u64, u64)>,
+    /// What of it the metrics have.
+    counted: Meter,
     state: AtomicU8,
     cut: cut::Cut,
 }
@@ -104,11 +104,13 @@ impl Connection {
 
     /// Bytes from the link and to it since this was asked last.
     pub fn uncounted(&self) -> (u64, u64) {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = (self.meter.to_app.load(Relaxed), self.meter.to_link.load(Relaxed));
-        let more = (now.0 - counted.0, now.1 - counted.1);
-        *counted = now;
-        more
+        let more = |moved: &AtomicU64, counted: &AtomicU64| {
+            let moved = moved.load(Relaxed);
+            // Whoever asks at the same time may know of more by now.
+            moved.saturating_sub(counted.fetch_max(moved, Relaxed))
+        };
+        let (moved, counted) = (&self.meter, &self.counted);
+        (more(&moved.to_app, &counted.to_app), more(&moved.to_link, &counted.to_link))
     }
 
     /// It carries bytes now.
@@ -201,7 +203,7 @@ impl Table {
             path: OnceLock::new(),
             opened: opening.at,
             meter: Meter::default(),
-            counted: Mutex::default(),
+            counted: Meter::default(),
             state: AtomicU8::new(State::Opening as u8),
             cut: cut::Cut::default(),
         });
@@ -322,6 +324,26 @@ mod tests {
         assert_eq!(Arc::strong_count(&counted), 1, "the other one is dropped");
         connection.cut(Reason::Draining);
         assert_eq!(waits.await.unwrap(), (Reason::Draining, Reason::Draining));
+    }
+
+    #[test]
+    fn what_was_moved_is_counted_once_whoever_asks() {
+        let table = Table::new(1);
+        let (entry, _told) = table.insert(opening()).unwrap();
+        let counted = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        entry.meter.to_app.fetch_add(3, Relaxed);
+                        let (more, none) = entry.uncounted();
+                        counted.fetch_add(more, Relaxed);
+                        assert_eq!(none, 0);
+                    }
+                });
+            }
+        });
+        assert_eq!(counted.into_inner() + entry.uncounted().0, 90_000);
     }
 
     #[tokio::test]

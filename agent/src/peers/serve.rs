@@ -224,7 +224,8 @@ pub(super) fn lane(
             services.lane(&proven, open, &mut link, &mut ended).await;
             let settled = loop {
                 tokio::select! {
-                    settled = link.settle() => break settled,
+                    // Short, so its memory is not that of every lane that carries a stream.
+                    settled = Box::pin(link.settle()) => break settled,
                     () = &mut phase => {
                         if retired {
                             return link.abort();

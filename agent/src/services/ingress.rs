@@ -55,7 +55,7 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
                 () = &mut draining => break,
                 accepted = listener.accept() => match accepted {
                     Ok((app, client)) => {
-                        if let Some(session) = session(host.clone(), peers.clone(), &service, app, client) {
+                        if let Some(session) = session(host.clone(), &peers, &service, app, client) {
                             sessions.spawn(session);
                         }
                     }
@@ -78,10 +78,10 @@ pub async fn listen(host: Arc<Host>, peers: Arc<Peers>, service: ServiceName, li
     while sessions.join_next().await.is_some() {}
 }
 
-/// One application's connection, from accept to end; nothing if there are too many.
+/// One application's connection, from accept to end; nothing if it cannot be served.
 fn session(
     host: Arc<Host>,
-    peers: Arc<Peers>,
+    peers: &Peers,
     service: &ServiceName,
     app: Tcp,
     client: SocketAddr,
@@ -102,12 +102,22 @@ fn session(
             return None;
         }
     };
-    let mut app = Some(app);
     // Whatever goes wrong, the application is told at once: dropping its connection sends a RST.
+    let failed = |host: &Host, entry: &Entry, failed: Failed| {
+        let Failed { layer, reason, detail } = failed;
+        note(host, entry.to.get(), &entry.service, entry.client, layer, reason.name(), detail);
+    };
+    let mut far = match offering(&host, peers, &entry.service) {
+        Ok(offering) => Far { offering, at: 0, deadline: Instant::now() + host.limits().connect },
+        Err(none) => {
+            failed(&host, &entry, none);
+            return None;
+        }
+    };
+    let mut app = Some(app);
     Some(async move {
-        if let Err(failed) = carry(&host, &peers, &entry, &mut told, &mut app).await {
-            let to = entry.to.get();
-            note(&host, to, &entry.service, entry.client, failed.layer, failed.reason.name(), failed.detail);
+        if let Err(why) = carry(&host, &mut far, &entry, &mut told, &mut app).await {
+            failed(&host, &entry, why);
         }
     })
 }
@@ -164,7 +174,7 @@ impl From<&Refused> for Failed {
 /// Carries it to its end, which takes its connection away.
 fn carry<'a>(
     host: &'a Host,
-    peers: &'a Peers,
+    far: &'a mut Far,
     entry: &'a Entry,
     told: &'a mut Told,
     taken: &'a mut Option<Tcp>,
@@ -172,9 +182,7 @@ fn carry<'a>(
     async move {
         let Some(app) = taken else { return Ok(()) };
         let mut live = Live::begin(host, entry, Role::Reach);
-        let deadline = Instant::now() + host.limits().connect;
-        let offering = offering(host, peers, &entry.service)?;
-        if let [only] = &offering[..] {
+        if let [only] = &far.offering[..] {
             entry.to.set(only.name().clone());
         }
         let request = Open {
@@ -185,7 +193,7 @@ fn carry<'a>(
             credit: 0,
         };
         let (chosen, stream) = tokio::select! {
-            opened = open::first(&offering, (request, Vec::new(), false), deadline) => opened?,
+            opened = open::first(&far.offering, (request, Vec::new(), false), far.deadline) => opened?,
             error = app.reset() => {
                 tracing::debug!(%error, client = ?entry.client, "the application left before a stream was ready");
                 return Ok(());
@@ -194,14 +202,14 @@ fn carry<'a>(
                 return Err(Failed::unanswered(&End::Cut(reason)).unwrap_or_else(|| Failed::withdrawn(&entry.service)));
             }
         };
-        let mut far = Far { offering: &offering, at: chosen, deadline };
+        far.at = chosen;
         entry.to.set(far.peer().name().clone());
         if !live.is_permitted() {
             // Whoever looked for connections to cut did not know yet whom this one leads to.
             return Err(Failed::withdrawn(&entry.service));
         }
         entry.path.set(stream.path()).ok();
-        let (end, stream) = live::run_moving(&mut live, app, stream, told, &mut far).await;
+        let (end, stream) = live::run_moving(&mut live, app, stream, told, far).await;
         let peer = far.peer();
         live.end(end.reason());
         // The application has all that it will get; what is left is between the agents.

@@ -30,13 +30,13 @@ pub struct Live<'a> {
     entry: &'a Entry,
     role: Role,
     meter: ServiceMeter,
-    begun: Instant,
+    /// Since when it is being opened, or is open.
+    since: Instant,
     open: Option<Open>,
 }
 
 /// A connection that the far side has answered.
 struct Open {
-    since: Instant,
     _counted: OpenConnection,
     /// Whether `connection.open` was written, so that `connection.close` is written too.
     told: bool,
@@ -46,7 +46,7 @@ impl<'a> Live<'a> {
     /// A connection that is being opened.
     pub fn begin(host: &'a Host, entry: &'a Entry, role: Role) -> Self {
         let meter = host.metrics.service(&entry.service, role);
-        Self { host, entry, role, meter, begun: Instant::now(), open: None }
+        Self { host, entry, role, meter, since: Instant::now(), open: None }
     }
 
     /// The far side has let it in. Said again, it says nothing.
@@ -56,14 +56,15 @@ impl<'a> Live<'a> {
         }
         self.entry.opened();
         if self.role == Role::Reach {
-            self.host.metrics.connected(self.begun.elapsed());
+            self.host.metrics.connected(self.since.elapsed());
         }
+        self.since = Instant::now();
         let peer = match self.role {
             Role::Offer => Some(self.entry.from.clone()),
             Role::Reach => self.entry.to.get(),
         };
         let told = peer.is_some_and(|peer| with_audit(self.entry, |c| audit::connection_open(c, &peer)));
-        self.open = Some(Open { since: Instant::now(), _counted: self.meter.open(), told });
+        self.open = Some(Open { _counted: self.meter.open(), told });
     }
 
     /// It has ended, for `reason` if not in order.
@@ -76,7 +77,7 @@ impl<'a> Live<'a> {
             return logging::left_out();
         }
         let moved = (self.entry.meter.to_app.load(Relaxed), self.entry.meter.to_link.load(Relaxed));
-        with_audit(self.entry, |c| audit::connection_close(c, moved.0, moved.1, open.since.elapsed(), reason));
+        with_audit(self.entry, |c| audit::connection_close(c, moved.0, moved.1, self.since.elapsed(), reason));
     }
 
     /// Whether the mesh in force permits it.
@@ -122,18 +123,18 @@ pub fn run<'a, C: Carrier>(
 }
 
 /// The nodes that offer the service of a connection, and the one that it leads to.
-pub struct Far<'a> {
+pub struct Far {
     /// In the order of preference.
-    pub offering: &'a [Arc<Peer>],
+    pub offering: Box<[Arc<Peer>]>,
     /// Which of them.
     pub at: usize,
     /// Until when one that serves it may be looked for.
     pub deadline: Instant,
 }
 
-impl<'a> Far<'a> {
+impl Far {
     /// The one that it leads to.
-    pub fn peer(&self) -> &'a Peer {
+    pub fn peer(&self) -> &Peer {
         &self.offering[self.at]
     }
 }
@@ -146,7 +147,7 @@ pub fn run_moving<'a>(
     app: &'a mut Tcp,
     mut stream: Stream,
     told: &'a mut Told,
-    far: &'a mut Far<'_>,
+    far: &'a mut Far,
 ) -> impl Future<Output = (End, Option<Stream>)> {
     async move {
         let entry = live.entry;
@@ -169,7 +170,7 @@ pub fn run_moving<'a>(
             // Rare, so its memory is not every connection's.
             let reopened = Box::pin(async {
                 tokio::select! {
-                    reopened = open::first(far.offering, replay, far.deadline) => reopened.map_err(|_| End::Moved(reason)),
+                    reopened = open::first(&far.offering, replay, far.deadline) => reopened.map_err(|_| End::Moved(reason)),
                     error = app.reset() => Err(End::Application(error)),
                     reason = &mut *told => Err(End::Cut(reason)),
                 }

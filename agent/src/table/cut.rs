@@ -1,8 +1,8 @@
 //! How a connection hears that it is to end.
 
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -13,29 +13,29 @@ use crate::reason::Reason;
 /// Whether a connection is to end, and who is to hear of it.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
-    asked: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    reason: Option<Reason>,
-    waker: Option<Waker>,
+    /// The code of the reason, and one; 0 if nobody has asked.
+    asked: AtomicU16,
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Cut {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> Option<Reason> {
+        let code = self.asked.load(Acquire).checked_sub(1)?;
+        // Only codes of reasons are stored.
+        u8::try_from(code).ok().map(Reason::from_code)
     }
 
     /// Asks for the end. The first reason counts.
     pub(super) fn ask(&self, reason: Reason) {
-        let mut state = self.lock();
-        state.reason.get_or_insert(reason);
-        self.asked.store(true, Release);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
+        let asked = u16::from(reason.code()) + 1;
+        // Whoever asked before has woken or is about to.
+        if self.asked.compare_exchange(0, asked, AcqRel, Acquire).is_ok()
+            && let Some(waker) = self.waker().take()
+        {
             waker.wake();
         }
     }
@@ -62,21 +62,17 @@ impl Future for Told {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reason> {
         let Self { connection, waker } = self.get_mut();
         let now = Which::from(cx.waker());
-        if *waker == now && !connection.cut.asked.load(Acquire) {
-            return Poll::Pending;
+        if *waker != now {
+            (*connection.cut.waker(), *waker) = (Some(cx.waker().clone()), now);
         }
-        let mut state = connection.cut.lock();
-        if let Some(reason) = state.reason {
-            return Poll::Ready(reason);
-        }
-        (state.waker, *waker) = (Some(cx.waker().clone()), now);
-        Poll::Pending
+        // Asked after this is woken by what is there now.
+        connection.cut.asked().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
         // Whoever still looks at the connection would keep the memory of its task.
-        self.connection.cut.lock().waker = None;
+        *self.connection.cut.waker() = None;
     }
 }
