@@ -244,7 +244,8 @@ async fn connect_target(host: &Host, target: &Target, deadline: Instant) -> Resu
     };
     let congestion = host.settings().congestion;
     let prepare = move |socket: &Socket, address| congestion.set_towards_application(socket, address);
-    let (stream, _) = connect::connect(&addresses, deadline, host.limits().keepalive, prepare).await?;
+    // Two small pieces of memory are found again by the next connection where one large piece would leave a hole behind.
+    let (stream, _) = Box::pin(connect::connect(&addresses, deadline, host.limits().keepalive, prepare)).await?;
     Ok(stream)
 }
 

@@ -88,6 +88,11 @@ impl Names {
             Host::Ip(ip) => return Ok(Resolved { addresses: vec![SocketAddr::new(*ip, address.port)], until: None }),
             Host::Dns(name) => name,
         };
+        // An address takes no memory for what a name does.
+        Box::pin(self.ask(name, address.port, other)).await
+    }
+
+    async fn ask(&self, name: &str, port: u16, other: Duration) -> Result<Resolved, Failure> {
         let fail = |why: String| Failure::new(Layer::Resolve, format!("the name {name} does not resolve: {why}"));
         let resolvers = self.resolvers().map_err(fail)?;
         // A name of the mesh file is absolute: no search domain may be appended to it unless it is a single label.
@@ -97,7 +102,7 @@ impl Names {
         });
         let (v4, v6) = both(v4, v6, other).await;
         let (ips, until) = self.take_in(name, [v4, v6]).map_err(fail)?;
-        let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, address.port)).collect();
+        let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
         Ok(Resolved { addresses, until: Some(until) })
     }
 

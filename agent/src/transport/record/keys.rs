@@ -160,7 +160,7 @@ fn expand(suite: Suite, secret: &[u8], label: &[u8], out: &mut [u8]) -> Result<(
 
 /// How many keys are held ready for use in the whole process, by those who [rest](Keys::rest) as well. What is made ready of a key
 /// takes some 600 bytes and a few hundred nanoseconds.
-const READY: usize = if cfg!(test) { 0 } else { 1024 };
+const READY: usize = if cfg!(test) { 0 } else { 256 };
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
