@@ -275,6 +275,8 @@ mod tests {
     use std::pin::Pin;
     use std::task::Context;
 
+    use tokio::task::JoinSet;
+
     use super::*;
 
     fn opening() -> Opening {
@@ -316,14 +318,12 @@ mod tests {
         drop(other);
         assert_eq!(Arc::strong_count(&counted), 2, "it is kept");
         let connection = Arc::clone(&entry.connection);
-        let waits = tokio::spawn(async move {
-            let first = (&mut told).await;
-            (first, (&mut told).await)
-        });
+        let mut waits = JoinSet::new();
+        waits.spawn(async move { [(&mut told).await, (&mut told).await] });
         tokio::task::yield_now().await;
         assert_eq!(Arc::strong_count(&counted), 1, "the other one is dropped");
         connection.cut(Reason::Draining);
-        assert_eq!(waits.await.unwrap(), (Reason::Draining, Reason::Draining));
+        assert_eq!(waits.join_next().await.unwrap().unwrap(), [Reason::Draining; 2]);
     }
 
     #[test]
@@ -350,12 +350,13 @@ mod tests {
     async fn a_cut_reaches_its_connection_once_and_followers_see_both_ends() {
         let table = Table::new(1);
         let mut follow = table.follow();
-        let (entry, mut told) = table.insert(opening()).unwrap();
-        let waits = tokio::spawn(async move { (&mut told).await });
+        let (entry, told) = table.insert(opening()).unwrap();
+        let mut waits = JoinSet::new();
+        waits.spawn(told);
         tokio::task::yield_now().await;
         entry.cut(Reason::PermitWithdrawn);
         entry.cut(Reason::Draining);
-        assert_eq!(waits.await.unwrap(), Reason::PermitWithdrawn);
+        assert_eq!(waits.join_next().await.unwrap().unwrap(), Reason::PermitWithdrawn);
         drop(entry);
         assert!(matches!(follow.try_recv(), Ok(Event::Opened(_))));
         assert!(matches!(follow.try_recv(), Ok(Event::Closed(c)) if c.state() == State::Closed));

@@ -72,6 +72,7 @@ fn serve<'a, S: Answer + Send>(
         let mut live = Live::begin(host, &entry, Role::Offer);
         live.opened();
         let end = live::run(&live, &mut app, stream, live::cut(&mut told, ended)).await;
+        live::let_go(&app, &end);
         live.end(end.reason());
     }
 }

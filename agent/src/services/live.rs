@@ -106,19 +106,20 @@ pub fn with_audit<T>(entry: &Connection, tell: impl FnOnce(&audit::Connection<'_
     })
 }
 
-/// Splices until the end of a connection that this side has let in.
+/// Splices until the end of a connection that this side has let in, after which its application is to be [let go of](let_go).
 pub fn run<'a, C: Carrier>(
     live: &'a Live<'_>,
     app: &'a mut Tcp,
     stream: &'a mut C,
     cut: impl Future<Output = Reason> + Unpin,
 ) -> impl Future<Output = End> {
-    async move {
-        let end = splice::splice(app, stream, live.limits(), &live.entry.meter, false, cut).await;
-        if matches!(end, End::Closed) {
-            in_order(app);
-        }
-        end
+    splice::splice(app, stream, live.limits(), &live.entry.meter, false, cut)
+}
+
+/// Has an application that is let go of after `end` see what became of its connection.
+pub fn let_go(app: &Tcp, end: &End) {
+    if matches!(end, End::Closed) {
+        in_order(app);
     }
 }
 
@@ -188,9 +189,7 @@ pub fn run_moving<'a>(
                 Err(end) => break (end, None),
             }
         };
-        if matches!(end, End::Closed) {
-            in_order(app);
-        }
+        let_go(app, &end);
         (end, stream)
     }
 }
