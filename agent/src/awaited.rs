@@ -1,7 +1,7 @@
 //! A value that very many tasks wait for something of, each at little memory.
 //!
-//! tokio's watch channel does the same, but whoever waits by it takes some 200 bytes, and everything that lasts as long as a
-//! connection is there once for each of them. One of these takes 48 and what it looks for.
+//! tokio's watch channel does the same, but takes some 200 bytes for each that waits. Every connection waits for such values for as
+//! long as it lives, so here it is 48 bytes and what is looked for.
 
 use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-/// Of more places than this for those who wait, none is kept when nobody waits any more.
+/// Of more places than this for those who wait, none is kept when nobody waits any more. Until then, or the next change, there are as
+/// many as waited at once at the most, of 16 bytes.
 const KEPT: usize = 64;
 
 /// A value that is changed in one place and waited for in many.
@@ -80,7 +81,7 @@ pub struct Until<T, F> {
     waits: Option<Waits>,
 }
 
-/// Which waker it is: for as long as one is kept, no other that wakes somebody else is the same.
+/// Which waker it is. Made of a waker that is kept, no other that wakes somebody else is the same for as long as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Which(usize, usize);
 
@@ -123,7 +124,7 @@ impl<T, F: FnMut(&T) -> bool + Unpin> Future for Until<T, F> {
             }
             None => state.waiting.insert(cx.waker().clone()),
         };
-        *waits = Some(Waits { waker, since, place });
+        *waits = Some(Waits { waker: Which::from(&state.waiting[place]), since, place });
         Poll::Pending
     }
 }
@@ -249,25 +250,40 @@ mod tests {
         }
     }
 
+    /// Those who wait look all the time, while they are left alone and while it changes.
     #[test]
-    fn many_threads_wait_and_none_is_forgotten() {
-        let number = Awaited::new(0_u64);
+    fn whoever_waits_while_it_changes_is_woken_by_it() {
+        const STEPS: u64 = 500;
+        const WAITERS: u64 = 3;
+        let (number, waiting) = (Awaited::new(0_u64), AtomicU64::new(0));
+        let bound = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let pass = || {
+            assert!(std::time::Instant::now() < bound, "somebody has been forgotten");
+            std::thread::yield_now();
+        };
         std::thread::scope(|scope| {
-            for _ in 0..4 {
+            for _ in 0..WAITERS {
                 scope.spawn(|| {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-                    for wanted in 1..=500 {
-                        let waits = async {
-                            let bound = std::time::Duration::from_secs(30);
-                            tokio::time::timeout(bound, number.until(move |n| *n >= wanted)).await
-                        };
-                        runtime.block_on(waits).expect("it is woken");
+                    for wanted in 1..=STEPS {
+                        let (woken, waker) = waker();
+                        let mut until = number.until(move |n| *n >= wanted);
+                        assert!(!poll(&mut until, &waker));
+                        waiting.fetch_add(1, Release);
+                        while !poll(&mut until, &waker) {
+                            pass();
+                        }
+                        while woken.0.load(Relaxed) == 0 {
+                            pass();
+                        }
+                        assert_eq!(woken.0.load(Relaxed), 1, "by one change");
                     }
                 });
             }
-            for _ in 0..500 {
+            for step in 1..=STEPS {
+                while waiting.load(Acquire) < step * WAITERS {
+                    pass();
+                }
                 number.change(|n| *n += 1);
-                std::thread::yield_now();
             }
         });
     }

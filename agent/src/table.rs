@@ -290,6 +290,16 @@ mod tests {
         }
     }
 
+    /// A waker, and something that is counted once for itself and once while the waker is kept.
+    fn counted() -> (Arc<()>, std::task::Waker) {
+        struct Rings(#[expect(dead_code, reason = "only counted")] Arc<()>);
+        impl std::task::Wake for Rings {
+            fn wake(self: Arc<Self>) {}
+        }
+        let counted = Arc::new(());
+        (counted.clone(), std::task::Waker::from(Arc::new(Rings(counted))))
+    }
+
     #[test]
     fn the_limit_holds_and_a_dropped_entry_makes_room() {
         let table = Table::new(2);
@@ -308,12 +318,7 @@ mod tests {
     async fn a_cut_is_heard_whoever_waits_for_it_last_and_again_and_keeps_nobody() {
         let table = Table::new(1);
         let (entry, mut told) = table.insert(opening()).unwrap();
-        let counted = Arc::new(());
-        struct Rings(#[expect(dead_code, reason = "only counted")] Arc<()>);
-        impl std::task::Wake for Rings {
-            fn wake(self: Arc<Self>) {}
-        }
-        let other = std::task::Waker::from(Arc::new(Rings(counted.clone())));
+        let (counted, other) = counted();
         assert!(Pin::new(&mut told).poll(&mut Context::from_waker(&other)).is_pending());
         drop(other);
         assert_eq!(Arc::strong_count(&counted), 2, "it is kept");
@@ -324,6 +329,18 @@ mod tests {
         assert_eq!(Arc::strong_count(&counted), 1, "the other one is dropped");
         connection.cut(Reason::Draining);
         assert_eq!(waits.join_next().await.unwrap().unwrap(), [Reason::Draining; 2]);
+    }
+
+    #[test]
+    fn whoever_still_looks_at_a_connection_keeps_nothing_of_its_task() {
+        let table = Table::new(1);
+        let (entry, mut told) = table.insert(opening()).unwrap();
+        let (counted, waker) = counted();
+        assert!(Pin::new(&mut told).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert_eq!(Arc::strong_count(&counted), 2);
+        drop(told);
+        assert_eq!((Arc::strong_count(&counted), entry.state()), (1, State::Opening));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::vocabulary::Path;
 /// Opens a stream to one of `peers`, which are in the order of preference, with what was said on another stream that its peer
 /// did not serve. Also tells whose it is, by its place.
 ///
-/// A peer whose link goes down in the meantime makes room for the next.
+/// A peer whose link goes down in the meantime makes room for the next. If a lane is ready the stream is opened on it at this call:
+/// whoever waits for something else as well looks at this first.
 ///
 /// # Errors
 /// [`NoStream`] says why there is none in time, or that too many wait already.

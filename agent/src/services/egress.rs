@@ -65,7 +65,8 @@ fn serve<'a, S: Answer + Send>(
 ) -> impl Future<Output = ()> + Send {
     // Not an `async fn`, which would store twice what it is given. What is done with before bytes are moved is stored elsewhere.
     async move {
-        let Some((mut app, entry, mut told)) = Box::pin(begin(host, peer, path, open, stream, &mut *ended)).await
+        // The application is let go of before its place in the table.
+        let Some((entry, mut told, mut app)) = Box::pin(begin(host, peer, path, open, stream, &mut *ended)).await
         else {
             return;
         };
@@ -78,7 +79,7 @@ fn serve<'a, S: Answer + Send>(
 }
 
 /// What a stream is joined to that is served.
-type Begun = (Tcp, Entry, Told);
+type Begun = (Entry, Told, Tcp);
 
 /// Does what comes before bytes are moved. Gives nothing if that is all.
 async fn begin<S: Answer>(
@@ -198,7 +199,7 @@ async fn service<S: Answer>(
     };
     reset_unless_in_order(&app);
     // If it was cut in the meantime, so is the target's connection.
-    Ok(stream.accept(&permit.target().to_string()).is_ok().then_some((app, entry, told)))
+    Ok(stream.accept(&permit.target().to_string()).is_ok().then_some((entry, told, app)))
 }
 
 /// Connects to the target, unless the peer goes away before it answers.

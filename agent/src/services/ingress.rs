@@ -98,11 +98,12 @@ fn session(
     let (entry, mut told) = match host.table.insert(opening) {
         Ok(inserted) => inserted,
         Err(full) => {
+            drop(app);
             note(&host, None, service, Some(client), Layer::Limit, Reason::Limit.name(), full.to_string());
             return None;
         }
     };
-    // Whatever goes wrong, the application is told at once: dropping its connection sends a RST.
+    // Whatever goes wrong, the application is told at once and before anybody else: dropping its connection sends a RST.
     let failed = |host: &Host, entry: &Entry, failed: Failed| {
         let Failed { layer, reason, detail } = failed;
         note(host, entry.to.get(), &entry.service, entry.client, layer, reason.name(), detail);
@@ -110,13 +111,16 @@ fn session(
     let mut far = match offering(&host, peers, &entry.service) {
         Ok(offering) => Far { offering, at: 0, deadline: Instant::now() + host.limits().connect },
         Err(none) => {
+            drop(app);
             failed(&host, &entry, none);
             return None;
         }
     };
     let mut app = Some(app);
     Some(async move {
-        if let Err(why) = carry(&host, &mut far, &entry, &mut told, &mut app).await {
+        let carried = carry(&host, &mut far, &entry, &mut told, &mut app).await;
+        drop(app.take());
+        if let Err(why) = carried {
             failed(&host, &entry, why);
         }
     })
@@ -171,7 +175,7 @@ impl From<&Refused> for Failed {
     }
 }
 
-/// Carries it to its end, which takes its connection away.
+/// Carries it to its end. The application's connection is `taken` away as soon as it has all that it will get.
 fn carry<'a>(
     host: &'a Host,
     far: &'a mut Far,
@@ -193,6 +197,7 @@ fn carry<'a>(
             credit: 0,
         };
         let (chosen, stream) = tokio::select! {
+            biased;
             opened = open::first(&far.offering, (request, Vec::new(), false), far.deadline) => opened?,
             error = app.reset() => {
                 tracing::debug!(%error, client = ?entry.client, "the application left before a stream was ready");

@@ -171,6 +171,7 @@ pub fn run_moving<'a>(
             // Rare, so its memory is not every connection's.
             let reopened = Box::pin(async {
                 tokio::select! {
+                    biased;
                     reopened = open::first(&far.offering, replay, far.deadline) => reopened.map_err(|_| End::Moved(reason)),
                     error = app.reset() => Err(End::Application(error)),
                     reason = &mut *told => Err(End::Cut(reason)),

@@ -13,7 +13,7 @@ use crate::reason::Reason;
 /// Whether a connection is to end, and who is to hear of it.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
-    /// The code of the reason, and one; 0 if nobody has asked.
+    /// One more than the code of the reason; 0 if nobody has asked.
     asked: AtomicU16,
     waker: Mutex<Option<Waker>>,
 }
@@ -41,7 +41,7 @@ impl Cut {
     }
 }
 
-/// Resolves when somebody asks for the end of a connection; each time it is asked, from then on.
+/// Resolves when somebody asks for the end of a connection. It can be waited for again, and is ready at once from then on.
 #[derive(Debug)]
 pub struct Told {
     connection: Arc<Connection>,
@@ -61,9 +61,10 @@ impl Future for Told {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reason> {
         let Self { connection, waker } = self.get_mut();
-        let now = Which::from(cx.waker());
-        if *waker != now {
-            (*connection.cut.waker(), *waker) = (Some(cx.waker().clone()), now);
+        if *waker != Which::from(cx.waker()) {
+            let kept = cx.waker().clone();
+            *waker = Which::from(&kept);
+            *connection.cut.waker() = Some(kept);
         }
         // Asked after this is woken by what is there now.
         connection.cut.asked().map_or(Poll::Pending, Poll::Ready)

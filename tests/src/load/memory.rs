@@ -33,7 +33,7 @@ pub struct Each {
 }
 
 /// While nothing moves.
-pub const IDLE: Each = Each { reaching: 6_300, offering: 6_900 };
+pub const IDLE: Each = Each { reaching: 4_000, offering: 4_300 };
 /// While the server does not read and the client has sent all that it could, whatever the kernel's buffers are: a full buffer
 /// for bulk beside the rest.
 pub const STALLED: Each = Each { reaching: 79_000, offering: 83_000 };

@@ -53,7 +53,7 @@ struct Span {
 }
 
 impl Span {
-    /// Buffers are never as large as this could not say.
+    /// No buffer is larger than this can say.
     fn of(range: &Range<usize>) -> Self {
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         Self { start: place(range.start), end: place(range.end) }

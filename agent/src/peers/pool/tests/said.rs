@@ -8,12 +8,17 @@ use std::task::Poll;
 use tokio::net::UdpSocket;
 
 use super::*;
+use crate::transport::message::Open;
 
 /// A lane on which a stream was asked for, and its responder, which has heard of that.
 async fn asked(net: &Net) -> (Arc<Pool>, Lease, Link) {
+    asked_for(net, open_request()).await
+}
+
+async fn asked_for(net: &Net, open: Open) -> (Arc<Pool>, Lease, Link) {
     let (pool, mut far) = net.pool(RULES, 1).await;
     let mut lease = pool.try_take().unwrap();
-    lease.link.open(open_request()).unwrap();
+    lease.link.open(open).unwrap();
     poll_fn(|cx| lease.link.poll_flush(cx)).await.unwrap();
     let mut end = far.remove(0).1;
     within(end.next_open()).await.unwrap().unwrap();
@@ -62,6 +67,20 @@ async fn opened_leaves_with_the_first_bytes_of_the_target() {
     assert_eq!(hear(&mut lease.link).await, Received::Data);
     assert_eq!(lease.link.chunk(), b"first bytes");
     assert!(matches!(lease.link.answer(), Some(Ok(_))));
+}
+
+#[tokio::test]
+async fn what_was_reached_is_known_to_a_probe_and_kept_for_no_application() {
+    let net = Net::new();
+    let probe = Open { purpose: Purpose::Probe("db".parse().unwrap()), ..open_request() };
+    for (open, kept) in [(probe, "a target"), (open_request(), "")] {
+        let (_pool, mut lease, mut end) = asked_for(&net, open).await;
+        end.accept("a target").unwrap();
+        say(&mut end, b"first bytes");
+        poll_fn(|cx| end.poll_flush(cx)).await.unwrap();
+        assert_eq!(hear(&mut lease.link).await, Received::Data);
+        assert!(matches!(lease.link.answer(), Some(Ok(opened)) if opened.target.as_str() == kept), "{kept}");
+    }
 }
 
 #[tokio::test]
