@@ -106,7 +106,7 @@ fn burst() -> Result<()> {
     burst(10, 4096)?;
     let before = [Calm::of(&alpha)?.usage.resident, Calm::of(&beta)?.usage.resident];
     for number in 1..=2 {
-        burst(1_000, 64)?;
+        burst(2_500, 32)?;
         let at_its_end = [alpha.usage()?.resident, beta.usage()?.resident];
         for (at, agent) in [&alpha, &beta].into_iter().enumerate() {
             let (before, at_its_end) = (before[at], at_its_end[at]);
